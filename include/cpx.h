@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * libcpx: checkpoint and restore of running process trees. The cpx command uses nothing else.
+ *
+ * All functions return 0 or a negative errno; details are in struct cpx_result, which the caller
+ * initialises with CPX_RESULT_INIT and releases with cpx_result_release().
+ */
+#ifndef CPX_H
+#define CPX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#define CPX_VERSION "0.1.0"
+
+/* Outcomes, which are also the command's exit statuses. */
+enum cpx_outcome { CPX_DONE = 0, CPX_FAILED = 1, CPX_USAGE = 2, CPX_REFUSED = 3 };
+
+enum cpx_compress { CPX_COMPRESS_DEFAULT, CPX_COMPRESS_NONE, CPX_COMPRESS_LZ4, CPX_COMPRESS_ZSTD };
+enum cpx_after { CPX_AFTER_RUN, CPX_AFTER_STOP, CPX_AFTER_KILL };
+enum cpx_pids { CPX_PIDS_AUTO, CPX_PIDS_SAME, CPX_PIDS_NEW };
+
+struct cpx_refusal {
+	pid_t pid; /* 0: about no single task */
+	char *text; /* "task 4242 (redis-server): fd 7 (io_uring): cannot be checkpointed: ..." */
+};
+
+struct cpx_result {
+	enum cpx_outcome outcome;
+	char error[1024]; /* one line, empty unless CPX_FAILED or CPX_USAGE */
+	struct cpx_refusal *refusal;
+	size_t nrefusals;
+	/* dump; zero where it does not apply */
+	uint64_t frozen_us, wall_us, memory_bytes, image_bytes;
+	uint64_t pages, zero_pages, shared_pages; /* stored, left out as zero, left out as shared copy-on-write with the parent */
+	unsigned tasks, threads;
+	char freeze_mode[16]; /* "twin" or "frozen" (written while frozen) */
+	char freeze_reason[128]; /* why not a twin */
+	/* restore */
+	pid_t pid; /* of the root, as the caller sees it */
+	bool new_pid_namespace, new_user_namespace, new_time_namespace;
+	int status; /* foreground: wait status of the root */
+};
+#define CPX_RESULT_INIT {0}
+void cpx_result_release(struct cpx_result *r);
+
+struct cpx_progress {
+	/* total 0: unknown yet. May be called from the calling thread only. */
+	void (*update)(void *data, const char *stage, uint64_t done, uint64_t total);
+	void *data;
+};
+
+struct cpx_dump_options {
+	pid_t pid;
+	const char *output; /* NULL: PID.cpx; "-": out_fd */
+	int out_fd;	    /* for "-": standard output */
+	enum cpx_after after;
+	bool no_children;
+	enum cpx_compress compress;
+	int level;
+	unsigned workers;     /* 0: CPUs the caller may use */
+	uint64_t ghost_limit; /* bytes of one deleted but open file; 0: 1 GiB default */
+	struct cpx_progress progress;
+};
+int cpx_dump(const struct cpx_dump_options *o, struct cpx_result *r);
+
+struct cpx_restore_options {
+	const char *input; /* file, or "-": in_fd */
+	int in_fd;
+	bool detach;
+	enum cpx_pids pids;
+	const char *pidfile;
+	unsigned workers;
+	struct cpx_progress progress;
+};
+/* Foreground: returns when the restored root has ended, its wait status in r->status. Detached: once it runs. */
+int cpx_restore(const struct cpx_restore_options *o, struct cpx_result *r);
+
+/* Everything that cpx_dump() would refuse. Harms and stops nothing for longer than a freeze. */
+int cpx_check(pid_t pid, bool no_children, struct cpx_result *r);
+
+/* Prints what an image holds. */
+int cpx_info(const char *file, bool json, FILE *out, struct cpx_result *r);
+int cpx_verify(const char *file, struct cpx_result *r);
+
+enum cpx_log_level { CPX_LOG_ERROR, CPX_LOG_WARN, CPX_LOG_INFO, CPX_LOG_DEBUG };
+typedef void cpx_log_fn(enum cpx_log_level level, const char *line, void *data);
+void cpx_set_log(cpx_log_fn *fn, void *data, enum cpx_log_level max_level);
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What differs between architectures. src/arch/x86_64 implements it.
+ */
+#ifndef CPX_ARCH_ARCH_H
+#define CPX_ARCH_ARCH_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/user.h>
+
+struct arch_regs {
+	struct user_regs_struct gp; /* NT_PRSTATUS; orig_rax and the restart codes as at the stop */
+};
+
+struct arch_xstate {
+	size_t size;	 /* bytes used in data: NT_X86_XSTATE, standard (not compacted) format */
+	uint8_t data[];
+};
+
+/* A stopped thread's state by ptrace. */
+int arch_get_regs(pid_t tid, struct arch_regs *ret, struct err *err);
+int arch_set_regs(pid_t tid, const struct arch_regs *regs, struct err *err);
+int arch_get_xstate(pid_t tid, struct arch_xstate **ret, struct err *err);
+int arch_set_xstate(pid_t tid, const struct arch_xstate *x, struct err *err);
+
+/* If regs stand in the rseq critical section that the area at rseq_area (in the task) names,
+ * moves them to its abort handler and clears rseq_cs there, as the kernel does on preemption
+ * (kernel/rseq.c, rseq_ip_fixup). */
+int arch_rseq_abort(pid_t tid, struct arch_regs *regs, uint64_t rseq_area, uint32_t signature, struct err *err);
+
+/* The restart code of an interrupted call (0 when regs are not at one): -ERESTARTSYS (-512) ... -516 or -EINTR. */
+int arch_restart_code(const struct arch_regs *regs);
+long arch_syscall_nr(const struct arch_regs *regs);
+uint64_t arch_syscall_arg(const struct arch_regs *regs, unsigned i);
+/* Changes regs so that they make the call again with the same arguments. */
+void arch_rewind_syscall(struct arch_regs *regs);
+
+/* Instructions found in a task's own code. */
+struct arch_gadgets {
+	uint64_t syscall_ret; /* syscall; ret */
+	uint64_t restorer;    /* mov $15, %rax; syscall */
+};
+
+/* Sets regs to run one call at gadget `syscall_ret` with stack pointer sp. */
+void arch_setup_call(struct arch_regs *regs, const struct arch_gadgets *g, uint64_t sp, uint64_t nr, const uint64_t arg[6]);
+int64_t arch_call_result(const struct arch_regs *regs);
+
+/*
+ * Signal frames. Builds, for a stack that ends (exclusive) at `top` (already below the red zone),
+ * the frame of rt_sigreturn(2) that restores regs (restart applied by rewinding), mask and xstate
+ * and leaves the sigaltstack alone (its ss_flags are invalid, which restore_altstack() in kernel/signal.c ignores).
+ * The bytes go to buf (size bytes, at least arch_frame_size(x)); they belong to the remote address *ret_sp, which is
+ * the stack pointer with which a `ret` runs g->restorer.
+ */
+size_t arch_frame_size(const struct arch_xstate *x);
+int arch_frame_build(void *buf, size_t size, uint64_t top, const struct arch_gadgets *g,
+		     const struct arch_regs *regs, uint64_t sigmask, const struct arch_xstate *x,
+		     uint64_t *ret_sp, size_t *ret_len, struct err *err);
+
+/* The loop that runs batches (mailbox.h), position independent. Entered with the remote address
+ * of its lane in the register that arch_enter_loop() sets. */
+const void *arch_loop_code(size_t *ret_size);
+void arch_enter_loop(struct arch_regs *regs, uint64_t code, uint64_t lane, uint64_t sp);
+/* The same from within: the calling process goes into the loop and never returns. */
+void arch_jump_loop(uint64_t code, uint64_t lane, uint64_t sp) __attribute__((noreturn));
+
+/* CPU identity, for the image header and the plan of a restore. */
+struct arch_cpu {
+	char vendor[16];
+	char model[64];
+	uint64_t xcr0;	      /* enabled xsave components */
+	uint32_t xsave_size;  /* bytes of a standard-format area with all of xcr0 */
+	uint32_t features[16]; /* cpuid words as documented in docs/image-format.md */
+};
+void arch_cpu_get(struct arch_cpu *ret);
+/* Names into buf (comma separated) the features that `had` has and this CPU lacks. True if any. */
+bool arch_cpu_lacks(const struct arch_cpu *had, char *buf, size_t size);
+
+#endif

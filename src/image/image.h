@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Images: writing and reading. No process, no privilege; the reader makes no system call but
+ * through its source.
+ *
+ * An image is: header | records | chunks | index | footer, written front to back. All metadata
+ * records come before the first chunk, chunks grouped by object in the order of the Object and Mm records of
+ * shared objects first, then mms in tree order (a parent's before its children's), so that a restore can run from a pipe.
+ */
+#ifndef CPX_IMAGE_IMAGE_H
+#define CPX_IMAGE_IMAGE_H
+
+#include "base/err.h"
+#include "cpx.pb-c.h"
+
+#include <stdint.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define CHUNK_MAX   (1UL << 20)   /* bytes of memory in one chunk */
+#define EXTENTS_MAX 256		  /* extents in one chunk */
+#define RECORD_MAX  (64UL << 20)  /* bytes of one record */
+
+enum record_type { /* u32 in the file; the high bit 0x80000000 marks an optional record */
+	RECORD_IMAGE = 1,
+	RECORD_TASK = 2,
+	RECORD_MM = 3,
+	RECORD_OBJECT = 4,
+	RECORD_FD_TABLE = 5,
+	RECORD_FILE = 6,
+};
+
+enum chunk_kind {
+	CHUNK_DATA = 1,	   /* extents with bytes */
+	CHUNK_INHERIT = 2, /* no bytes: these pages are those of mm parent_mm, shared copy-on-write */
+	CHUNK_ZERO = 3,	   /* no bytes: populated with zeros although the backing file is not */
+};
+
+enum codec { CODEC_NONE = 0, CODEC_LZ4 = 1, CODEC_ZSTD = 2 };
+
+struct extent {
+	uint64_t addr; /* bytes: address in an mm, offset in an object; page aligned */
+	uint64_t len;  /* bytes; a multiple of the page size (CHUNK_DATA: the sum is at most CHUNK_MAX) */
+};
+
+/* ---- writer: one thread at a time ---- */
+struct image_writer;
+
+struct image_writer_options {
+	enum codec codec; /* of chunks */
+	int level;
+	bool page_aligned; /* raw data of chunks starts on a page boundary (regular files) */
+};
+
+/* Writes to fd (borrowed; a pipe will do) and puts the header out. */
+int image_writer_new(int fd, const struct image_writer_options *o, struct image_writer **ret, struct err *err);
+int image_write_record(struct image_writer *w, enum record_type type, const ProtobufCMessage *msg, struct err *err);
+
+/* Writes one chunk; data holds the extents' bytes back to back (NULL for kinds without). Compresses it here. */
+int image_write_chunk(struct image_writer *w, uint32_t object, enum chunk_kind kind,
+		      const struct extent *ext, unsigned n, const void *data, struct err *err);
+
+/* Compression apart from writing, for worker threads: thread-safe. A prepared chunk owns its bytes. */
+struct prepared_chunk;
+int image_prepare_chunk(const struct image_writer_options *o, uint32_t object, enum chunk_kind kind,
+			const struct extent *ext, unsigned n, const void *data,
+			struct prepared_chunk **ret, struct err *err);
+int image_write_prepared(struct image_writer *w, struct prepared_chunk *c, struct err *err); /* frees c */
+
+/* For a seekable fd and CODEC_NONE: leaves room for a chunk whose bytes somebody else (the twin)
+ * writes at *ret_offset of the file; image_finish_chunk() then writes the header and the index
+ * entry with the checksum of those bytes. */
+int image_reserve_chunk(struct image_writer *w, uint32_t object, const struct extent *ext, unsigned n,
+			uint64_t *ret_offset, unsigned *ret_handle, struct err *err);
+int image_finish_chunk(struct image_writer *w, unsigned handle, uint64_t xxh3, struct err *err);
+
+/* Index and footer. Does not fsync. */
+int image_writer_seal(struct image_writer *w, uint64_t *ret_bytes, struct err *err);
+void image_writer_free(struct image_writer *w);
+
+/* ---- source: where bytes come from; fuzzers feed memory ---- */
+struct source {
+	/* Reads exactly len bytes at offset; sequential sources accept only the next offset (or skip ahead).
+	 * -ENODATA at the end. */
+	int (*read_at)(struct source *s, uint64_t offset, void *buf, size_t len, struct err *err);
+	bool is_seekable;
+	uint64_t size; /* seekable only */
+	void *data;
+	int fd; /* -1 for memory */
+	uint64_t next; /* sequential: next offset */
+	const uint8_t *map; /* whole image when mapped or in memory, else NULL */
+};
+int source_open_fd(struct source *s, int fd, struct err *err); /* fd borrowed; a pipe will do */
+void source_open_memory(struct source *s, const void *data, size_t size);
+void source_release(struct source *s);
+
+/* ---- reader ---- */
+struct image {
+	uint32_t version;
+	uint8_t id[16], parent_id[16];
+	Cpx__Image *info;
+	Cpx__Task **task;
+	size_t ntasks;
+	Cpx__Mm **mm;
+	size_t nmms;
+	Cpx__Object **object;
+	size_t nobjects;
+	Cpx__FdTable **fd_table;
+	size_t nfd_tables;
+	Cpx__File **file;
+	size_t nfiles;
+	/* Seekable sources: every chunk, in file order. */
+	struct chunk_ref *chunk;
+	size_t nchunks;
+	struct source *source;
+	struct image_private *private;
+};
+
+struct chunk_ref {
+	uint64_t offset;  /* of its header in the file */
+	uint32_t object;
+	uint8_t kind, codec;
+	uint32_t data_len;   /* uncompressed */
+	uint32_t stored_len; /* in the file */
+	uint64_t data_offset;
+	uint64_t checksum; /* XXH3-64 of the stored bytes */
+	struct extent *ext; /* owned by the image or the caller's chunk */
+	unsigned n;
+};
+
+/* Reads and validates all metadata: framing, checksums, schema, and every reference from one
+ * record to another (tasks and parents form a tree, ids exist, VMAs ascend, ...). */
+int image_open(struct source *s, struct image **ret, struct err *err);
+void image_free(struct image *im);
+Cpx__Task *image_task(const struct image *im, uint32_t pid);
+Cpx__Mm *image_mm(const struct image *im, uint32_t id);
+Cpx__Object *image_object(const struct image *im, uint32_t id);
+Cpx__FdTable *image_fd_table(const struct image *im, uint32_t id);
+Cpx__File *image_file(const struct image *im, uint32_t id);
+
+/* Reads one chunk's bytes and decompresses them into buf (CHUNK_MAX bytes), checking the
+ * checksum. Thread-safe on seekable sources. */
+int image_read_chunk(const struct image *im, const struct chunk_ref *c, void *buf, struct err *err);
+
+/* Sequential: the next chunk; ret->ext is valid until the next call. 0, or -ENODATA after the
+ * last one (then the index and the footer have been read and checked). Works on both kinds of source. */
+int image_next_chunk(struct image *im, struct chunk_ref *ret, void *buf, struct err *err);
+
+/* Checks everything: all checksums, all references, index against chunks, the end. */
+int image_verify(struct source *s, struct err *err);
+
+#endif

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Memory: VMAs, page selection, page streams out of a dump and into a restore. */
+#ifndef CPX_MEM_MEM_H
+#define CPX_MEM_MEM_H
+
+#include "base/err.h"
+#include "image/image.h"
+#include "tracee/tracee.h"
+
+/* ---- vma.c: the mappings of a task, from /proc/PID/smaps (flags) ---- */
+enum vma_flag { /* Cpx__Vma.vm_flags */
+	VMA_LOCKED = 1 << 0, VMA_LOCKONFAULT = 1 << 1, VMA_DONTFORK = 1 << 2, VMA_WIPEONFORK = 1 << 3,
+	VMA_DONTDUMP = 1 << 4, VMA_HUGEPAGE = 1 << 5, VMA_NOHUGEPAGE = 1 << 6, VMA_MERGEABLE = 1 << 7,
+	VMA_SEQUENTIAL = 1 << 8, VMA_RANDOM = 1 << 9, VMA_NORESERVE = 1 << 10,
+};
+
+/* ---- select.c: which pages of a private mapping hold data of their own ---- */
+struct page_range { uint64_t addr, len; };
+struct page_ranges { struct page_range *r; size_t n, max; uint64_t bytes; };
+/* Pages of [start, end) that are private and populated (anonymous, present or swapped; not the shared zero page; not
+ * pages of the backing file). pagemap_fd: /proc/PID/pagemap. PAGEMAP_SCAN, or pagemap entries where the kernel lacks it or
+ * CPX_DENY names it. */
+int pages_select(int pagemap_fd, uint64_t start, uint64_t end, bool is_file, struct page_ranges *out, struct err *err);
+void page_ranges_release(struct page_ranges *p);
+
+/* ---- pageout.c: one mm's private memory to the image ---- */
+struct pageout_stats { uint64_t pages, zero_pages, inherited_pages, bytes; };
+struct pageout {
+	struct image_writer *w;
+	const struct image_writer_options *options;
+	int out_fd;	     /* -1: not seekable or not raw; else twins write there themselves */
+	unsigned workers;
+	struct page_hashes *hashes; /* of finished mms that have children, for CHUNK_INHERIT */
+	bool keep_frozen_copy; /* unused */
+	struct pageout_stats stats;
+	void (*progress)(void *data, uint64_t done_bytes);
+	void *progress_data;
+};
+/* From a twin. related: some other mm names this one as parent or this one has a parent: hash pages and emit CHUNK_INHERIT. */
+int pageout_twin(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct twin *w, struct err *err);
+/* The fallback: from the frozen task itself by process_vm_readv. */
+int pageout_frozen(struct pageout *p, const Cpx__Mm *mm, bool has_children, pid_t pid, struct err *err);
+void pageout_release(struct pageout *p);
+
+/* Mappings that a twin does not have or cannot hold still (DONTFORK, WIPEONFORK, private hugetlb): copied aside while frozen, written by
+ * pageout_* as if they had been read from the twin. */
+struct aside;
+int aside_copy(const Cpx__Mm *mm, pid_t pid, struct aside **ret, struct err *err); /* *ret NULL if there is nothing */
+int aside_write(struct aside *a, struct pageout *p, const Cpx__Mm *mm, struct err *err);
+void aside_free(struct aside *a);
+
+/* ---- fill.c: chunks into the private memory of a task under construction ---- */
+struct fill_target {
+	pid_t pid;
+	int mem_fd;	/* /proc/PID/mem, for file mappings and pages that exist already */
+	int uffd;	/* userfaultfd of that mm, with fresh anonymous mappings registered MISSING; -1: write through mem_fd */
+	const Cpx__Mm *mm;
+};
+/* Fills one chunk: extents in fresh anonymous mappings by UFFDIO_COPY, the rest by mem_fd. is_fresh says for
+ * an address whether its mapping is registered. Thread-safe. */
+int fill_chunk(const struct fill_target *t, const struct chunk_ref *c, const void *data,
+	       bool (*is_fresh)(uint64_t addr, void *arg), void *arg, struct err *err);
+
+#endif

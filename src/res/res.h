@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Resources: each file of this folder owns one kind of kernel object or one group of attributes,
+ * with its dump and its restore side by side, and one ops table listed in registry.c.
+ *
+ * Three shapes:
+ *   attr_ops    what belongs to a task or a thread (signals, timers, credentials ...)
+ *   file_ops    what a descriptor can refer to (regular file, pipe, terminal ...)
+ *   object_ops  shared content that mappings and descriptors refer to (shm, memfd, SysV ...)
+ */
+#ifndef CPX_RES_RES_H
+#define CPX_RES_RES_H
+
+#include "base/err.h"
+#include "image/image.h"
+#include "tracee/tracee.h"
+
+#include <sys/stat.h>
+
+/* ---- contexts ------------------------------------------------------------------------------ */
+
+struct dump_ctx {
+	struct tree *tree;
+	struct refusals *refusals;
+	int proc_fd;		/* /proc */
+	uint64_t ghost_limit;	/* largest deleted file whose content is stored */
+	struct file_table *files; /* open file descriptions found so far: res/files.c */
+	struct object_table *objects;
+	bool check_only;	/* cpx check: nothing is injected, only what is seen from outside */
+};
+
+struct restore_ctx {
+	const struct image *image;
+	struct refusals *refusals;
+	int proc_fd;
+	bool new_pid_ns;	/* we are PID 1 of a fresh PID namespace */
+	bool in_user_ns;	/* ... and of a fresh user namespace */
+	bool is_privileged;	/* CAP_SYS_ADMIN in the initial user namespace (effective) */
+	bool detached;
+	int tty_fd;		/* the terminal to restore onto, -1 if none */
+	int fd_base;		/* every descriptor that cpx opens for the tree is >= this */
+	int64_t monotonic_shift_ns; /* restored clock minus image's clock at the moment of restore: 0 unless ... */
+	int *file_fd;		/* by index of image->file: our descriptor of it, -1 */
+	int *object_fd;		/* by index of image->object: our descriptor of its content, -1 */
+	void **object_map;	/* by index: SHM_ANON: where it is mapped in us and, inherited, in every task */
+};
+
+/* ---- attributes ---------------------------------------------------------------------------- */
+
+/*
+ * Dump: `read` takes what is visible from outside; `ask` adds calls to the batch that the thread
+ * will run; `take` reads their results. Restore: `check` refuses what cannot be rebuilt; `give`
+ * adds the calls that rebuild it, run in that thread itself. scratch is one uint64_t per ops and thread for
+ * remembering between ask and take (or give and given), 16 words each.
+ *
+ * Per task ops get thread == NULL and run in the leader's (or, if exited, the first live) thread.
+ */
+enum give_stage { /* in this order; all tasks finish one before any starts the next */
+	GIVE_EARLY,  /* before memory is complete: rlimits that loosen, personality, umask, cwd ... */
+	GIVE_MAIN,   /* everything stands: sigactions, timers not yet armed, sched, prctl */
+	GIVE_CREDS,  /* credentials; afterwards only what the restored task itself may do */
+	GIVE_LATE,   /* pending signals, timers armed, dumpable, pdeathsig, no_new_privs */
+	GIVE_STAGES
+};
+
+struct attr_ops {
+	const char *name;
+	bool per_thread;
+	int (*read)(struct dump_ctx *c, struct tracee *t, struct tracee_thread *thread,
+		    Cpx__Task *task, Cpx__Thread *th, struct err *err);
+	int (*ask)(struct dump_ctx *c, struct tracee *t, struct batch *b, uint64_t *scratch, struct err *err);
+	int (*take)(struct dump_ctx *c, struct tracee *t, const struct batch *b, const uint64_t *scratch,
+		    Cpx__Task *task, Cpx__Thread *th, struct err *err);
+	int (*check)(struct restore_ctx *c, const Cpx__Task *task, const Cpx__Thread *th, struct err *err);
+	/* Called once per stage; adds nothing where it has nothing to do. */
+	int (*give)(struct restore_ctx *c, enum give_stage stage, const Cpx__Task *task, const Cpx__Thread *th,
+		    struct batch *b, uint64_t *scratch, struct err *err);
+	/* Checks the results of what give added. NULL: any negative result among the calls that give added
+	 * is an error "<name>: <strerror>". */
+	int (*given)(struct restore_ctx *c, enum give_stage stage, const Cpx__Task *task, const Cpx__Thread *th,
+		     const struct batch *b, const uint64_t *scratch, struct err *err);
+};
+extern const struct attr_ops *const attr_registry[]; /* NULL-terminated */
+
+/* Messages are allocated with malloc family calls so that protobuf-c's free_unpacked with the
+ * default allocator frees them; these helpers return NULL on lack of memory. */
+void *msg_new(size_t size, void (*init)(void *));
+int msg_set_bytes(ProtobufCBinaryData *dst, const void *data, size_t len);
+/* Appends to a repeated field of pointers (n and array of the generated struct). */
+int msg_append(void *array_field, size_t *n, void *item);
+
+/* ---- descriptors --------------------------------------------------------------------------- */
+
+/* One descriptor as seen from outside, before its kind is known. */
+struct fd_probe {
+	struct tracee *t;
+	int fd;		/* in the task */
+	int dup;	/* our duplicate by pidfd_getfd(2), same description; borrowed */
+	struct stat st;
+	char link[4352]; /* readlink of /proc/PID/fd/N */
+	unsigned flags;	/* from fdinfo, O_CLOEXEC removed */
+	uint64_t pos;
+	bool cloexec;
+};
+
+struct file_ops {
+	const char *name; /* as in messages: "regular file", "pipe" */
+	ProtobufCMessage *(*body)(const Cpx__File *f); /* this kind's body, NULL if f is not of it */
+	bool (*match)(const struct fd_probe *p);
+	/* Fills the body; refuses (and returns 0) what it cannot carry. The tree is frozen. */
+	int (*dump)(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, struct err *err);
+	/* After all descriptors are known: peers outside the tree and the like. May be NULL. */
+	int (*complete)(struct dump_ctx *c, Cpx__File *f, struct err *err);
+	/* Restore. check refuses before anything is created. open makes our descriptor of it (and of its
+	 * siblings: file_fd[] of other indices may be set too) in the restoring process, with status flags and position. */
+	int (*check)(struct restore_ctx *c, const Cpx__File *f, struct err *err);
+	int (*open)(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, struct err *err);
+	/* When the whole tree stands (terminals: foreground group; owners; locks). Adds calls for the given task, the first that holds f. May be NULL. */
+	int (*settle)(struct restore_ctx *c, const Cpx__File *f, const Cpx__Task *holder, int fd, struct batch *b, struct err *err);
+};
+extern const struct file_ops *const file_registry[]; /* first match wins; last is the refuser */
+
+/* res/files.c: the table of descriptions and descriptors. Dump side. */
+int files_collect(struct dump_ctx *c, struct tracee *t, Cpx__FdTable **ret, struct err *err); /* all fds of a task */
+/* A file needed by a mapping or as exe: path opened through /proc/PID/map_files or exe link. Returns the File id, one record per
+ * (dev, ino, access). */
+int files_add_mapped(struct dump_ctx *c, struct tracee *t, const char *path, const struct stat *st,
+		     bool is_deleted, bool writable_shared, bool is_private, const char *proc_link, uint32_t *ret_id, struct err *err);
+int files_complete(struct dump_ctx *c, struct err *err);
+size_t files_count(const struct dump_ctx *c);
+Cpx__File *files_get(const struct dump_ctx *c, size_t i);
+void files_release(struct dump_ctx *c);
+/* Restore side: file_fd[] for all; every descriptor >= c->fd_base. */
+int files_check(struct restore_ctx *c, struct err *err);
+int files_open_all(struct restore_ctx *c, struct err *err);
+/* Adds the calls by which a task gets its table: dup3 to the final numbers, close_range of the rest
+ * (except keep_fd, if >= 0). */
+int files_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, int keep_fd, struct err *err);
+int files_settle(struct restore_ctx *c, const Cpx__Task *task, const Cpx__FdTable *table, struct batch *b, struct err *err);
+
+/* ---- shared content: res/objects.c ---------------------------------------------------------- */
+
+/* Finds or adds the object behind a shared mapping or a memfd descriptor. dup: a descriptor of it (borrowed) or -1, then
+ * content is read through the task's mapping at addr. Ids are never those of mms: objects start at 1,000,000. */
+int objects_add(struct dump_ctx *c, struct tracee *t, Cpx__Object__Type type, uint64_t dev, uint64_t ino,
+		uint64_t size, int dup, uint64_t addr, uint64_t addr_len, uint64_t addr_offset, Cpx__Object **ret, struct err *err);
+size_t objects_count(const struct dump_ctx *c);
+Cpx__Object *objects_get(const struct dump_ctx *c, size_t i);
+/* While the tree is frozen: copies populated, non-zero content aside (a memfd of ours). */
+int objects_copy(struct dump_ctx *c, struct err *err);
+/* After the metadata: writes it as chunks. */
+int objects_write(struct dump_ctx *c, struct image_writer *w, struct err *err);
+void objects_release(struct dump_ctx *c);
+int objects_check(struct restore_ctx *c, struct err *err);
+/* Creates them all (object_fd[], object_map[]); content is put in by objects_fill() chunk by chunk. stage_at: address
+ * from which SHM_ANON objects are mapped one after the other (page aligned). */
+int objects_create(struct restore_ctx *c, uint64_t stage_at, struct err *err);
+uint64_t objects_stage_size(const struct image *im); /* bytes of address space needed at stage_at */
+int objects_fill(struct restore_ctx *c, const struct chunk_ref *chunk, const void *data, struct err *err);
+int objects_finish(struct restore_ctx *c, struct err *err); /* seals, modes, IPC_RMID */
+
+#endif

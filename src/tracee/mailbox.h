@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The mailbox: memory shared with tasks under our control, made of lanes. One lane drives one
+ * remote thread, which sits in the loop of src/arch (arch_loop_code), runs a batch when it is
+ * given its turn, and otherwise waits in a futex.
+ *
+ * Hand-over without lost wake-ups, and death-safe: the remote thread waits on park[turn & 1],
+ * whose word is (our tid | FUTEX_WAITERS) and is on our robust list. To hand over batch number
+ * n, cpx first arms park[(n + 1) & 1], then writes ncalls, then sets park[n & 1] to 0 and wakes
+ * it. When cpx dies the kernel sets FUTEX_OWNER_DIED in the armed word and wakes the waiter
+ * (kernel/futex/core.c, handle_futex_death), which then leaves as `leave` says.
+ */
+#ifndef CPX_TRACEE_MAILBOX_H
+#define CPX_TRACEE_MAILBOX_H
+
+#include "base/err.h"
+#include "tracee/batch.h"
+
+#include <linux/futex.h>
+#include <sys/types.h>
+
+#define LANE_CALLS 1000
+#define LANE_SIZE  (192UL << 10) /* the struct, then the data area (128000 bytes) */
+
+/* Offsets 0-63 and 64.. are known to the machine code (asserted in src/arch). */
+struct lane {
+	struct {
+		uint32_t word, pad;
+	} park[2];		    /* 0 */
+	struct robust_list node[2]; /* 16: our robust list entries; offset to the word is constant */
+	uint32_t turn;		    /* 32: number of the batch waited for */
+	uint32_t ncalls;	    /* 36 */
+	uint32_t done;		    /* 40: turn of the last finished batch + 1, a futex */
+	uint32_t pad;		    /* 44 */
+	uint64_t leave_gadget;	    /* 48: 0: leave by exit_group(0); else jump there ... */
+	uint64_t leave_nr;	    /* 56: ... with this call and two arguments; */
+	uint64_t leave_arg[2];	    /* 64: the return address is on the stack */
+	uint64_t reserved[6];
+	struct call call[LANE_CALLS]; /* 128 */
+};
+
+/* A call with this number is no system call: it scans memory for pages that are all zero.
+ * arg[0] page-aligned address, arg[1] number of pages, arg[2] remote address of a bitmap to
+ * fill, one bit a page, LSB first (1: all zero), arg[1] rounded up to whole 64-bit words.
+ * The memory must be readable. */
+#define CALL_ZERO_SCAN 0xfffffff0UL
+
+/* A clone-like call whose child is to go on in a lane of its own: in the child (result 0) the
+ * loop switches to the lane at remote address arg[5] and waits for its first turn there. arg[5]
+ * must be 0 in all other calls of these numbers. Applies to SYS_clone and SYS_clone3. */
+
+struct mailbox {
+	uint8_t *local;  /* our mapping */
+	uint64_t remote; /* where it is in the task(s) */
+	size_t nlanes;
+	size_t size;
+};
+
+struct lane *mailbox_lane(const struct mailbox *m, size_t i);
+uint64_t mailbox_lane_remote(const struct mailbox *m, size_t i);
+
+/* Arms a lane before its thread starts: turn 0, nothing to do, on our robust list. The calling
+ * thread must be the one that lives until the end of cpx. */
+void lane_init(struct lane *l);
+/* Takes a lane off our robust list. Must happen before the mailbox is unmapped here. */
+void lane_retire(struct lane *l);
+
+/* A batch (emptied) on a lane. */
+struct batch lane_batch(const struct mailbox *m, size_t i);
+
+/* Hands the batch over and returns at once. */
+int lane_post(struct lane *l, const struct batch *b, struct err *err);
+/* Waits for it. pidfd (>= 0) is the thread group's: its death ends the wait with -ESRCH. */
+int lane_wait(struct lane *l, int pidfd, struct err *err);
+int lane_run(struct lane *l, const struct batch *b, int pidfd, struct err *err);
+
+#endif

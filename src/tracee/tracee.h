@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Tracees: tasks and threads seized for a dump, in a frozen tree, and system calls run in them.
+ *
+ * Promise: whatever happens to cpx (even SIGKILL at any instruction), a tracee goes on as if it had
+ * been stopped and continued: same registers, mask, mappings, descriptors, children.
+ */
+#ifndef CPX_TRACEE_TRACEE_H
+#define CPX_TRACEE_TRACEE_H
+
+#include "base/err.h"
+#include "arch/arch.h"
+#include "tracee/batch.h"
+#include "tracee/mailbox.h"
+
+#include <sys/types.h>
+
+struct tracee_thread {
+	pid_t tid;
+	struct arch_regs regs;	 /* as at the freeze, rseq critical sections already aborted */
+	struct arch_xstate *xstate; /* owned */
+	uint64_t sigmask;
+	bool is_exited; /* a leader that has exited while other threads live: nothing but the tid */
+	bool in_group_stop;
+	int stop_signal; /* of the group stop, 0 if none */
+	/* When the thread was asleep in a system call with a relative timeout: how long already.
+	 * 0 when unknown or not asleep. */
+	uint64_t asleep_ns;
+};
+
+struct tracee {
+	pid_t pid;
+	pid_t ppid; /* real parent */
+	int pidfd;
+	char comm[32];
+	bool is_zombie; /* nothing else is valid then */
+	struct tracee_thread *thread; /* leader first */
+	size_t nthreads;
+	struct tracee *mm_owner; /* the tracee (itself or an earlier one) that has the same mm */
+	struct mailbox mailbox;	 /* only in the mm_owner, while injected. lane 0: host thread,
+				  * lane 1: twin's midwife, lane 2: twin */
+	struct inject *inject;	 /* private to inject.c */
+};
+
+struct tree {
+	struct tracee **task; /* parents before children; root first */
+	size_t n, max;
+	uint64_t frozen_at_ns;	/* CLOCK_MONOTONIC of the first stop */
+	uint64_t thawed_at_ns;
+};
+
+struct freeze_options {
+	bool no_children;
+	unsigned timeout_ms; /* for a thread that does not stop (uninterruptible, vfork); 0: 10000 */
+};
+
+/* Seizes and stops every thread of root and all descendants until a whole pass finds nothing
+ * new, and reads registers, xstate, masks. On failure everything runs again. Threads inside a
+ * vfork are waited out. Refuses (err) what is traced by somebody else, naming the tracer, and
+ * kernel threads, and cpx itself or its ancestors' freeze hazards (freezing oneself). */
+int tree_freeze(struct tree *tree, pid_t root, const struct freeze_options *o, struct err *err);
+
+/* Resumes everything, undoing whatever is injected. Stopped tasks stay stopped. With
+ * `stop`, every task is left in a group stop (SIGSTOP) instead; with `kill`, killed. Idempotent;
+ * runs on every exit path. */
+enum thaw_mode { THAW_RUN, THAW_STOP, THAW_KILL };
+void tree_thaw(struct tree *tree, enum thaw_mode mode);
+void tree_release(struct tree *tree);
+
+struct tracee *tree_find(const struct tree *tree, pid_t pid);
+
+/* Maps the mailbox into a tracee (its mm_owner must be itself) and brings its host thread into
+ * the loop. After it tracee_run() works. Needs a live, non-zombie task whose seccomp mode is 0. */
+int tracee_inject(struct tracee *t, struct err *err);
+int tracee_inject_all(struct tree *tree, struct err *err); /* all mm owners, in parallel */
+
+/* The batch of the host thread, emptied; and running it there. */
+struct batch tracee_batch(struct tracee *t);
+int tracee_run(struct tracee *t, const struct batch *b, struct err *err);
+
+/* The same for any thread i of any tracee: runs the calls in that very thread (host threads run
+ * them in the loop, others are stepped from call to call on the task's own instructions). The
+ * batch lives in the mailbox of t->mm_owner, which must be injected. */
+int tracee_thread_run(struct tracee *t, size_t i, const struct batch *b, struct err *err);
+
+/* Takes the mailbox out again, the host thread is back where it was, stopped. */
+int tracee_eject(struct tracee *t, struct err *err);
+
+/*
+ * The twin: a copy-on-write copy of the address space that sits in the loop on lane 2, with no
+ * descriptors of the application, in a session of its own, invisible to it (made by a midwife
+ * child that is reaped before this returns, so that the twin is nobody's child but init's).
+ * Twins outlive tree_thaw(); they end by themselves when cpx dies.
+ */
+struct twin {
+	pid_t pid;
+	int pidfd;
+	struct mailbox mailbox; /* lane 2 is the twin's; owned here */
+};
+
+/* The tree must be frozen, t injected. -EOPNOTSUPP when a twin would be noticed (a subreaper or
+ * a PID namespace's init is in the tree) and other errors (EAGAIN, ENOMEM) when the kernel cannot: the caller falls
+ * back to writing while frozen. */
+int twin_make(struct tracee *t, struct twin **ret_twin, struct err *err);
+struct batch twin_batch(struct twin *w);
+int twin_post(struct twin *w, const struct batch *b, struct err *err);
+int twin_wait(struct twin *w, struct err *err);
+int twin_run(struct twin *w, const struct batch *b, struct err *err);
+void twin_free(struct twin *w); /* kills and forgets; NULL is fine */
+
+#endif
