@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * This machine: architecture, CPU, kernel, clocks, vdso. Reads uname(2), clock_gettime(2),
+ * /proc/sys/kernel/random/boot_id, cpuid (src/arch) and our own vdso through the auxiliary
+ * vector: the kernel maps the same one into every task of this machine and architecture.
+ */
+#include "engine/host.h"
+#include "arch/arch.h"
+#include "base/util.h"
+#include "cpx.h"
+
+#include <inttypes.h>
+#include <sys/auxv.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <xxhash.h>
+
+static int64_t clock_ns(clockid_t clock)
+{
+	struct timespec ts = {0};
+
+	clock_gettime(clock, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static int read_boot_id(char *buf, size_t size, struct err *err)
+{
+	static const char path[] = "/proc/sys/kernel/random/boot_id";
+	_cleanup_fclose_ FILE *f = fopen(path, "re");
+
+	if (!f || !fgets(buf, size, f))
+		return err_sys(err, -errno, "cannot read %s", path);
+	buf[strcspn(buf, "\n")] = '\0';
+	return 0;
+}
+
+struct vdso_size {
+	uint64_t vdso, vvar;
+};
+
+static int measure_vdso(struct vdso_size *ret, struct err *err)
+{
+	_cleanup_fclose_ FILE *f = fopen("/proc/self/maps", "re");
+	char line[4352];
+
+	if (!f)
+		return err_sys(err, -errno, "cannot read /proc/self/maps");
+	*ret = (struct vdso_size){0};
+	while (fgets(line, sizeof(line), f)) {
+		uint64_t start, end;
+
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) != 2)
+			continue;
+		if (strstr(line, "[vdso]"))
+			ret->vdso += end - start;
+		else if (strstr(line, "[vvar")) /* [vvar], and [vvar_vclock] since 6.13 */
+			ret->vvar += end - start;
+	}
+	return 0;
+}
+
+static int set_string(char **field, const char *value)
+{
+	*field = strdup(value);
+	return *field ? 0 : -ENOMEM;
+}
+
+static int fill_vdso(Cpx__Host *h, struct err *err)
+{
+	const void *vdso = (const void *)getauxval(AT_SYSINFO_EHDR);
+	XXH128_canonical_t hash;
+	struct vdso_size size;
+	int ret = measure_vdso(&size, err);
+
+	if (ret < 0)
+		return ret;
+	h->vdso_size = vdso ? size.vdso : 0;
+	h->vvar_size = size.vvar;
+	if (!vdso)
+		return 0;
+	XXH128_canonicalFromHash(&hash, XXH3_128bits(vdso, size.vdso));
+	h->vdso_hash.data = malloc(sizeof(hash));
+	if (!h->vdso_hash.data)
+		return err_nomem(err);
+	h->vdso_hash.len = sizeof(hash);
+	memcpy(h->vdso_hash.data, &hash, sizeof(hash));
+	return 0;
+}
+
+static int fill_cpu(Cpx__Host *h, struct err *err)
+{
+	struct arch_cpu cpu;
+
+	arch_cpu_get(&cpu);
+	h->xcr0 = cpu.xcr0;
+	h->xsave_size = cpu.xsave_size;
+	h->cpu_features = malloc(sizeof(cpu.features));
+	if (!h->cpu_features || set_string(&h->cpu_vendor, cpu.vendor) < 0 ||
+	    set_string(&h->cpu_model, cpu.model) < 0)
+		return err_nomem(err);
+	memcpy(h->cpu_features, cpu.features, sizeof(cpu.features));
+	h->n_cpu_features = ARRAY_SIZE(cpu.features);
+	return 0;
+}
+
+static int fill_names(Cpx__Host *h, struct err *err)
+{
+	char boot_id[64] = "";
+	struct utsname uts;
+	int ret = read_boot_id(boot_id, sizeof(boot_id), err);
+
+	if (ret < 0)
+		return ret;
+	if (uname(&uts) < 0)
+		return err_sys(err, -errno, "uname");
+	if (set_string(&h->arch, uts.machine) < 0 || set_string(&h->kernel, uts.release) < 0 ||
+	    set_string(&h->hostname, uts.nodename) < 0 || set_string(&h->boot_id, boot_id) < 0 ||
+	    set_string(&h->cpx_version, CPX_VERSION) < 0)
+		return err_nomem(err);
+	return 0;
+}
+
+int host_fill(Cpx__Host *h, struct err *err)
+{
+	int ret = fill_names(h, err);
+
+	if (ret == 0)
+		ret = fill_cpu(h, err);
+	if (ret == 0)
+		ret = fill_vdso(h, err);
+	h->page_size = sysconf(_SC_PAGESIZE);
+	h->realtime_ns = clock_ns(CLOCK_REALTIME);
+	h->monotonic_ns = clock_ns(CLOCK_MONOTONIC);
+	h->boottime_ns = clock_ns(CLOCK_BOOTTIME);
+	return ret;
+}
+
+bool host_is_same_boot(const Cpx__Host *had)
+{
+	char boot_id[64] = "";
+
+	return read_boot_id(boot_id, sizeof(boot_id), NULL) == 0 && strcmp(boot_id, had->boot_id) == 0;
+}
+
+static int check_cpu(const Cpx__Host *had, struct refusals *refusals)
+{
+	struct arch_cpu was = {.xcr0 = had->xcr0, .xsave_size = had->xsave_size};
+	char missing[512];
+
+	snprintf(was.vendor, sizeof(was.vendor), "%s", had->cpu_vendor);
+	snprintf(was.model, sizeof(was.model), "%s", had->cpu_model);
+	memcpy(was.features, had->cpu_features,
+	       MIN(had->n_cpu_features, ARRAY_SIZE(was.features)) * sizeof(was.features[0]));
+	if (!arch_cpu_lacks(&was, missing, sizeof(missing)))
+		return 0;
+	return refuse(refusals, 0, NULL, "processor",
+		      "this machine lacks features that the tasks may be using (dumped on %s): %s; "
+		      "restore on a machine that has them", had->cpu_model, missing);
+}
+
+static int check_vdso(const Cpx__Host *had, const Cpx__Host *here, struct refusals *refusals)
+{
+	if (had->vdso_hash.len == 0 ||
+	    (had->vdso_hash.len == here->vdso_hash.len &&
+	     memcmp(had->vdso_hash.data, here->vdso_hash.data, here->vdso_hash.len) == 0))
+		return 0;
+	return refuse(refusals, 0, NULL, "vdso",
+		      "the tasks have pointers into the vdso of kernel %s, that of kernel %s here is "
+		      "another; restore under the same kernel build", had->kernel, here->kernel);
+}
+
+static int compare(const Cpx__Host *had, const Cpx__Host *here, struct refusals *refusals)
+{
+	int ret = 0;
+
+	if (strcmp(had->arch, here->arch) != 0)
+		return refuse(refusals, 0, NULL, "architecture",
+			      "the image is of a %s machine, this one is %s", had->arch, here->arch);
+	if (had->page_size != here->page_size)
+		ret = refuse(refusals, 0, NULL, "page size",
+			     "the image has pages of %u bytes, this machine of %u", had->page_size,
+			     here->page_size);
+	if (ret == 0 && had->xsave_size > here->xsave_size)
+		ret = refuse(refusals, 0, NULL, "processor",
+			     "the tasks' extended state (xsave) takes %u bytes, here it is %u",
+			     had->xsave_size, here->xsave_size);
+	if (ret == 0)
+		ret = check_cpu(had, refusals);
+	if (ret == 0)
+		ret = check_vdso(had, here, refusals);
+	return ret;
+}
+
+int host_check(const Cpx__Host *had, struct refusals *refusals, struct err *err)
+{
+	Cpx__Host *here = malloc(sizeof(*here));
+	int ret;
+
+	if (!here)
+		return err_nomem(err);
+	cpx__host__init(here);
+	ret = host_fill(here, err);
+	if (ret == 0 && compare(had, here, refusals) < 0)
+		ret = err_nomem(err);
+	cpx__host__free_unpacked(here, NULL);
+	return ret;
+}
