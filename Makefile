@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# A short front for Meson and Ninja. Every target first sees to it that its tools are there.
+BUILD ?= build
+PREFIX ?= /usr/local
+
+all: deps-build configure
+	@ninja -C $(BUILD)
+
+demo: all
+	@tools/demo.sh $(BUILD)/cpx
+
+test: deps-build deps-test all
+	@tests/run $(BUILD)
+
+bench: all
+	@bench/run $(BUILD)
+
+install: all
+	@meson install -C $(BUILD) --no-rebuild
+
+clean:
+	@rm -rf $(BUILD)
+
+deps-%:
+	@tools/install-deps $*
+
+configure: deps-build
+	@test -f $(BUILD)/build.ninja || meson setup --prefix=$(PREFIX) $(BUILD)
+
+.PHONY: all demo test bench install clean configure
