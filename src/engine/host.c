@@ -139,7 +139,8 @@ bool host_is_same_boot(const Cpx__Host *had)
 {
 	char boot_id[64] = "";
 
-	return read_boot_id(boot_id, sizeof(boot_id), NULL) == 0 && strcmp(boot_id, had->boot_id) == 0;
+	return read_boot_id(boot_id, sizeof(boot_id), NULL) == 0 &&
+	       strcmp(boot_id, had->boot_id) == 0;
 }
 
 static int check_cpu(const Cpx__Host *had, struct refusals *refusals)
@@ -155,7 +156,8 @@ static int check_cpu(const Cpx__Host *had, struct refusals *refusals)
 		return 0;
 	return refuse(refusals, 0, NULL, "processor",
 		      "this machine lacks features that the tasks may be using (dumped on %s): %s; "
-		      "restore on a machine that has them", had->cpu_model, missing);
+		      "restore on a machine that has them",
+		      had->cpu_model, missing);
 }
 
 static int check_vdso(const Cpx__Host *had, const Cpx__Host *here, struct refusals *refusals)
@@ -164,9 +166,11 @@ static int check_vdso(const Cpx__Host *had, const Cpx__Host *here, struct refusa
 	    (had->vdso_hash.len == here->vdso_hash.len &&
 	     memcmp(had->vdso_hash.data, here->vdso_hash.data, here->vdso_hash.len) == 0))
 		return 0;
-	return refuse(refusals, 0, NULL, "vdso",
-		      "the tasks have pointers into the vdso of kernel %s, that of kernel %s here is "
-		      "another; restore under the same kernel build", had->kernel, here->kernel);
+	return refuse(
+		refusals, 0, NULL, "vdso",
+		"the tasks have pointers into the vdso of kernel %s, that of kernel %s here is "
+		"another; restore under the same kernel build",
+		had->kernel, here->kernel);
 }
 
 static int compare(const Cpx__Host *had, const Cpx__Host *here, struct refusals *refusals)
@@ -175,7 +179,8 @@ static int compare(const Cpx__Host *had, const Cpx__Host *here, struct refusals 
 
 	if (strcmp(had->arch, here->arch) != 0)
 		return refuse(refusals, 0, NULL, "architecture",
-			      "the image is of a %s machine, this one is %s", had->arch, here->arch);
+			      "the image is of a %s machine, this one is %s", had->arch,
+			      here->arch);
 	if (had->page_size != here->page_size)
 		ret = refuse(refusals, 0, NULL, "page size",
 			     "the image has pages of %u bytes, this machine of %u", had->page_size,

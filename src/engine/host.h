@@ -6,8 +6,8 @@
 #include "base/err.h"
 #include "cpx.pb-c.h"
 
-/* Fills h (initialised by cpx__host__init) for this machine and this moment. All that it points to is
- * malloc'ed, so that cpx__host__free_unpacked() of a message holding it frees it. */
+/* Fills h (initialised by cpx__host__init) for this machine and this moment. All that it points to
+ * is malloc'ed, so that cpx__host__free_unpacked() of a message holding it frees it. */
 int host_fill(Cpx__Host *h, struct err *err);
 
 /* Refuses what makes it impossible to run here what was dumped on `had`: another architecture or

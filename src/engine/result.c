@@ -24,7 +24,8 @@ static int copy_refusals(struct cpx_result *r, const struct refusals *list)
 	return 0;
 }
 
-int result_set(struct cpx_result *r, int ret, const struct err *err, const struct refusals *refusals)
+int result_set(struct cpx_result *r, int ret, const struct err *err,
+	       const struct refusals *refusals)
 {
 	struct err nomem = ERR_INIT;
 

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* cpx dump */
+#include "cli.h"
+
+#include <string.h>
+#include <unistd.h>
+
+enum { KEY_KILL = 256, KEY_STOP, KEY_NO_CHILDREN, KEY_COMPRESS, KEY_GHOST_LIMIT };
+
+static const struct cli_option option[] = {
+	{'o', "output", "FILE",
+	 "write the image there, '-': to standard output (default: PID.cpx)"},
+	{KEY_KILL, "kill", NULL, "end the tree after a good image"},
+	{KEY_STOP, "stop", NULL, "leave the tree stopped"},
+	{KEY_NO_CHILDREN, "no-children", NULL, "take the one process alone"},
+	{KEY_COMPRESS, "compress", "METHOD", "none, lz4 or zstd[:LEVEL] (default: zstd:1)"},
+	{'j', "jobs", "N", "compress with N threads (default: one a CPU)"},
+	{KEY_GHOST_LIMIT, "ghost-limit", "SIZE",
+	 "largest deleted but open file that is stored (default: 1G)"},
+	{0},
+};
+
+static const struct {
+	const char *name;
+	enum cpx_compress compress;
+	unsigned max_level; /* 0: has none */
+} method[] = {
+	{"none", CPX_COMPRESS_NONE, 0},
+	{"lz4", CPX_COMPRESS_LZ4, 0},
+	{"zstd", CPX_COMPRESS_ZSTD, 22},
+};
+
+static int set_compress(struct cpx_dump_options *o, const char *text)
+{
+	size_t len = strcspn(text, ":");
+	uint64_t level = 0;
+
+	for (size_t i = 0; i < sizeof(method) / sizeof(method[0]); i++) {
+		if (strncmp(method[i].name, text, len) != 0 || method[i].name[len])
+			continue;
+		if (text[len] &&
+		    (!method[i].max_level ||
+		     cli_parse_number(text + len + 1, 1, method[i].max_level, &level) < 0))
+			break;
+		o->compress = method[i].compress;
+		o->level = level;
+		return 0;
+	}
+	cli_usage_error(&cmd_dump, "--compress is none, lz4 or zstd[:1-22], not '%s'", text);
+	return -1;
+}
+
+static int set_after(struct cpx_dump_options *o, enum cpx_after after)
+{
+	if (o->after != CPX_AFTER_RUN && o->after != after) {
+		cli_usage_error(&cmd_dump, "--kill and --stop exclude each other");
+		return -1;
+	}
+	o->after = after;
+	return 0;
+}
+
+static int set_ghost_limit(struct cpx_dump_options *o, const char *text)
+{
+	if (cli_parse_size(text, &o->ghost_limit) == 0 && o->ghost_limit > 0)
+		return 0;
+	cli_usage_error(&cmd_dump, "--ghost-limit is a size such as 64M, not '%s'", text);
+	return -1;
+}
+
+static int set(void *data, int key, const char *arg)
+{
+	struct cpx_dump_options *o = data;
+
+	switch (key) {
+	case 'o':
+		o->output = arg;
+		return 0;
+	case KEY_KILL:
+		return set_after(o, CPX_AFTER_KILL);
+	case KEY_STOP:
+		return set_after(o, CPX_AFTER_STOP);
+	case KEY_NO_CHILDREN:
+		o->no_children = true;
+		return 0;
+	case KEY_COMPRESS:
+		return set_compress(o, arg);
+	case 'j':
+		return cli_set_jobs(&cmd_dump, &o->workers, arg);
+	default:
+		return set_ghost_limit(o, arg);
+	}
+}
+
+static json_t *to_json(const struct cpx_result *r)
+{
+	json_t *object = cli_json(r);
+
+	json_object_set_new(object, "frozen_us", json_integer(r->frozen_us));
+	json_object_set_new(object, "wall_us", json_integer(r->wall_us));
+	json_object_set_new(object, "tasks", json_integer(r->tasks));
+	json_object_set_new(object, "threads", json_integer(r->threads));
+	json_object_set_new(object, "memory_bytes", json_integer(r->memory_bytes));
+	json_object_set_new(object, "image_bytes", json_integer(r->image_bytes));
+	json_object_set_new(object, "pages", json_integer(r->pages));
+	json_object_set_new(object, "zero_pages", json_integer(r->zero_pages));
+	json_object_set_new(object, "shared_pages", json_integer(r->shared_pages));
+	json_object_set_new(object, "freeze_mode", json_string(r->freeze_mode));
+	if (r->freeze_reason[0])
+		json_object_set_new(object, "freeze_reason", json_string(r->freeze_reason));
+	return object;
+}
+
+static void print_summary(const struct cpx_result *r)
+{
+	char memory[32], image[32];
+
+	fprintf(stderr,
+		"cpx: dumped %u task%s, %u thread%s, %s of memory into %s; frozen for %.1f ms of "
+		"%.1f ms\n",
+		r->tasks, r->tasks == 1 ? "" : "s", r->threads, r->threads == 1 ? "" : "s",
+		cli_format_bytes(r->memory_bytes, memory, sizeof(memory)),
+		cli_format_bytes(r->image_bytes, image, sizeof(image)), r->frozen_us / 1000.0,
+		r->wall_us / 1000.0);
+}
+
+static int check_usage(const struct cpx_dump_options *o, const struct cli_common *common)
+{
+	if (!o->output || strcmp(o->output, "-") != 0)
+		return CLI_GO_ON;
+	if (common->json)
+		return cli_usage_error(&cmd_dump, "--json and '-o -' both need standard output");
+	if (isatty(o->out_fd))
+		return cli_usage_error(&cmd_dump, "an image is not written to a terminal");
+	return CLI_GO_ON;
+}
+
+static int dump(struct cpx_dump_options *o, const struct cli_common *common)
+{
+	struct cpx_result r = CPX_RESULT_INIT;
+	struct cli_progress progress;
+	int status;
+
+	cli_set_log(common);
+	o->progress = cli_progress_start(&progress, common);
+	cpx_dump(o, &r);
+	cli_progress_end(&progress);
+	status = cli_report(&r);
+	if (common->json)
+		status = cli_print_json(to_json(&r), status);
+	else if (status == CPX_DONE && !common->quiet)
+		print_summary(&r);
+	cpx_result_release(&r);
+	return status;
+}
+
+static int run(const struct cli_command *self, int argc, char **argv)
+{
+	struct cpx_dump_options o = {.out_fd = STDOUT_FILENO};
+	struct cli_common common;
+	const char *operand = NULL;
+	int status = cli_parse(self, argc, argv, set, &o, &common, &operand);
+
+	if (status != CLI_GO_ON)
+		return status;
+	if (cli_parse_pid(operand, &o.pid) < 0)
+		return cli_usage_error(self, "'%s' is not a PID", operand);
+	status = check_usage(&o, &common);
+	return status == CLI_GO_ON ? dump(&o, &common) : status;
+}
+
+const struct cli_command cmd_dump = {
+	.name = "dump",
+	.operand = "PID",
+	.summary = "Write the state of process PID and all its descendants to an image file",
+	.details = "The processes go on running, and are stopped only while a copy-on-write copy "
+		   "is made.\n"
+		   "An image appears under its name only when it is complete.",
+	.option = option,
+	.run = run,
+};

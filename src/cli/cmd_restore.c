@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* cpx restore */
+#include "cli.h"
+
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { KEY_PID = 256, KEY_PIDFILE };
+
+static const struct cli_option option[] = {
+	{'d', "detach", NULL, "print the PID of the new root on standard output and return"},
+	{KEY_PID, "pid", "MODE",
+	 "same: keep the PIDs; new: in a new PID namespace; auto: same if free (default)"},
+	{KEY_PIDFILE, "pidfile", "FILE", "write the PID of the new root there"},
+	{'j', "jobs", "N", "fill memory with N threads (default: one a CPU)"},
+	{0},
+};
+
+static int set_pids(struct cpx_restore_options *o, const char *text)
+{
+	static const char *const mode[] = {
+		[CPX_PIDS_AUTO] = "auto",
+		[CPX_PIDS_SAME] = "same",
+		[CPX_PIDS_NEW] = "new",
+	};
+
+	for (size_t i = 0; i < sizeof(mode) / sizeof(mode[0]); i++) {
+		if (strcmp(mode[i], text) != 0)
+			continue;
+		o->pids = i;
+		return 0;
+	}
+	cli_usage_error(&cmd_restore, "--pid is auto, same or new, not '%s'", text);
+	return -1;
+}
+
+static int set(void *data, int key, const char *arg)
+{
+	struct cpx_restore_options *o = data;
+
+	switch (key) {
+	case 'd':
+		o->detach = true;
+		return 0;
+	case KEY_PID:
+		return set_pids(o, arg);
+	case KEY_PIDFILE:
+		o->pidfile = arg;
+		return 0;
+	default:
+		return cli_set_jobs(&cmd_restore, &o->workers, arg);
+	}
+}
+
+/* A foreground restore ends as what it restored. */
+static int root_status(int wait_status)
+{
+	return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+}
+
+static json_t *to_json(const struct cpx_restore_options *o, const struct cpx_result *r)
+{
+	json_t *object = cli_json(r);
+
+	if (r->outcome != CPX_DONE)
+		return object;
+	json_object_set_new(object, "pid", json_integer(r->pid));
+	json_object_set_new(object, "wall_us", json_integer(r->wall_us));
+	json_object_set_new(object, "tasks", json_integer(r->tasks));
+	json_object_set_new(object, "threads", json_integer(r->threads));
+	json_object_set_new(object, "new_pid_namespace", json_boolean(r->new_pid_namespace));
+	json_object_set_new(object, "new_user_namespace", json_boolean(r->new_user_namespace));
+	json_object_set_new(object, "new_time_namespace", json_boolean(r->new_time_namespace));
+	if (!o->detach)
+		json_object_set_new(object, "exit_status", json_integer(root_status(r->status)));
+	return object;
+}
+
+static int restore(struct cpx_restore_options *o, const struct cli_common *common)
+{
+	struct cpx_result r = CPX_RESULT_INIT;
+	struct cli_progress progress;
+	int status;
+
+	cli_set_log(common);
+	o->progress = cli_progress_start(&progress, common);
+	cpx_restore(o, &r);
+	cli_progress_end(&progress);
+	status = cli_report(&r);
+	if (status == CPX_DONE && !o->detach)
+		status = root_status(r.status);
+	if (common->json) {
+		status = cli_print_json(to_json(o, &r), status);
+	} else if (status == CPX_DONE && o->detach) {
+		printf("%d\n", r.pid);
+		status = cli_finish_stdout(status);
+	}
+	cpx_result_release(&r);
+	return status;
+}
+
+static int run(const struct cli_command *self, int argc, char **argv)
+{
+	struct cpx_restore_options o = {.in_fd = STDIN_FILENO};
+	struct cli_common common;
+	int status = cli_parse(self, argc, argv, set, &o, &common, &o.input);
+
+	if (status != CLI_GO_ON)
+		return status;
+	if (strcmp(o.input, "-") == 0 && isatty(o.in_fd))
+		return cli_usage_error(self, "an image is not read from a terminal");
+	return restore(&o, &common);
+}
+
+const struct cli_command cmd_restore = {
+	.name = "restore",
+	.operand = "FILE|-",
+	.summary = "Bring back the processes of an image",
+	.details = "cpx stays in the foreground as their parent, passes signals on and exits with "
+		   "the status\n"
+		   "of the restored root (128+N if signal N ended it), unless --detach is given.",
+	.option = option,
+	.run = run,
+};
