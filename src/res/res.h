@@ -40,9 +40,10 @@ struct restore_ctx {
 	int tty_fd;		/* the terminal to restore onto, -1 if none */
 	int fd_base;		/* every descriptor that cpx opens for the tree is >= this */
 	int64_t monotonic_shift_ns; /* restored clock minus image's clock at the moment of restore: 0 unless ... */
+	/* Allocated and freed by files_* and objects_*; NULL at first. */
 	int *file_fd;		/* by index of image->file: our descriptor of it, -1 */
 	int *object_fd;		/* by index of image->object: our descriptor of its content, -1 */
-	void **object_map;	/* by index: SHM_ANON: where it is mapped in us and, inherited, in every task */
+	void **object_map;	/* by index: SHM_ANON, HUGETLB: where it is mapped in us and, inherited, in every task */
 };
 
 /* ---- attributes ---------------------------------------------------------------------------- */
@@ -115,7 +116,7 @@ struct file_ops {
 	 * siblings: file_fd[] of other indices may be set too) in the restoring process, with status flags and position. */
 	int (*check)(struct restore_ctx *c, const Cpx__File *f, struct err *err);
 	int (*open)(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, struct err *err);
-	/* When the whole tree stands (terminals: foreground group; owners; locks). Adds calls for the given task, the first that holds f. May be NULL. */
+	/* When the whole tree stands (terminals: foreground group). Adds at most 8 calls for the given task, the first that holds f. May be NULL. */
 	int (*settle)(struct restore_ctx *c, const Cpx__File *f, const Cpx__Task *holder, int fd, struct batch *b, struct err *err);
 };
 extern const struct file_ops *const file_registry[]; /* first match wins; last is the refuser */
@@ -130,13 +131,45 @@ int files_complete(struct dump_ctx *c, struct err *err);
 size_t files_count(const struct dump_ctx *c);
 Cpx__File *files_get(const struct dump_ctx *c, size_t i);
 void files_release(struct dump_ctx *c);
-/* Restore side: file_fd[] for all; every descriptor >= c->fd_base. */
+/* ---- restore side ---- */
+/* The lowest number that no table of the image uses: what the caller sets c->fd_base to (or more). */
+int files_fd_base(const struct image *im);
 int files_check(struct restore_ctx *c, struct err *err);
+/* Opens everything in the calling process: c->file_fd[], allocated here, by index of image->file, every
+ * descriptor >= c->fd_base and close-on-exec. Makes those objects (c->object_fd[]) that it needs; the order with objects_create() does
+ * not matter. flock and OFD locks are taken here. To be called before the root task is forked. */
 int files_open_all(struct restore_ctx *c, struct err *err);
-/* Adds the calls by which a task gets its table: dup3 to the final numbers, close_range of the rest
- * (except keep_fd, if >= 0). */
-int files_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, int keep_fd, struct err *err);
-int files_settle(struct restore_ctx *c, const Cpx__Task *task, const Cpx__FdTable *table, struct batch *b, struct err *err);
+/* Our descriptor of a File record (for mmap and the exe link; borrowed), -1 if there is none. */
+int files_fd(const struct restore_ctx *c, uint32_t file_id);
+/* Closes them in the calling process and frees the array. */
+void files_close_all(struct restore_ctx *c);
+/*
+ * Adds the calls by which a task gets its table: dup3 to the final numbers, close_range of everything else
+ * (except keep_fd, if >= 0). *cursor is 0 at first. Returns 0 when the table is complete, 1 when the
+ * batch is full: run it, reset it, call again with the same cursor. Negative: an error. No call may fail
+ * (all results are >= 0).
+ */
+int files_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, int keep_fd,
+		  size_t *cursor, struct err *err);
+/*
+ * When the whole tree stands and has its pids, groups, sessions and descriptors: adds the calls of this task (run in any
+ * thread of it, all signals blocked): POSIX locks, owners of signals, terminals. Cursor and result as above.
+ * After the run files_settled() checks the results of the calls [0, b->n) that were added.
+ */
+int files_settle(struct restore_ctx *c, const Cpx__Task *task, const Cpx__FdTable *table, struct batch *b,
+		 size_t *cursor, struct err *err);
+int files_settled(struct restore_ctx *c, const Cpx__Task *task, const struct batch *b, struct err *err);
+
+/* ---- res/terminal.c: the terminal that the tree is restored onto ---- */
+struct terminal_state {
+	bool is_valid;
+	uint8_t termios[64]; /* struct termios2 */
+	pid_t foreground;    /* 0: unknown */
+};
+/* Before files_settle(): what the terminal was set to, so that it can be put back when the restored tree
+ * ends or the restore fails. Does nothing where tty_fd is -1. */
+void terminal_save(int tty_fd, struct terminal_state *ret);
+void terminal_restore(int tty_fd, const struct terminal_state *s);
 
 /* ---- shared content: res/objects.c ---------------------------------------------------------- */
 
@@ -157,6 +190,12 @@ int objects_check(struct restore_ctx *c, struct err *err);
 int objects_create(struct restore_ctx *c, uint64_t stage_at, struct err *err);
 uint64_t objects_stage_size(const struct image *im); /* bytes of address space needed at stage_at */
 int objects_fill(struct restore_ctx *c, const struct chunk_ref *chunk, const void *data, struct err *err);
-int objects_finish(struct restore_ctx *c, struct err *err); /* seals, modes, IPC_RMID */
+/* After the last chunk of an object, and best before the tree is mapped: size, modes, all seals but FUTURE_WRITE. */
+int objects_finish(struct restore_ctx *c, struct err *err);
+/* When every mapping stands: F_SEAL_FUTURE_WRITE, IPC_RMID. Closes object_fd[] and unmaps object_map[] in the caller. Must come
+ * before PR_SET_MM_EXE_FILE (a file that is open for writing cannot be an exe). */
+int objects_settle(struct restore_ctx *c, struct err *err);
+/* Our descriptor of an Object (memfd, ghost; made now if needed; borrowed) or a negative errno. */
+int objects_fd(struct restore_ctx *c, uint32_t object_id, struct err *err);
 
 #endif
