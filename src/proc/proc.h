@@ -23,7 +23,7 @@
 #include <sys/types.h>
 #include <time.h>
 
-/* ---- open.c: opening, whole files, links ----------------------------------------------------- */
+/* ---- procdir.c: opening, whole files, links ----------------------------------------------------- */
 
 /* Opens PROC/PID, or PROC/PID/task/TID when tid is not 0. proc_fd: a directory; -1: /proc. */
 int proc_open(int proc_fd, pid_t pid, pid_t tid, int *ret_dir, struct err *err);
@@ -41,7 +41,7 @@ int proc_link(int dir, const char *name, char *buf, size_t size, struct err *err
 /* "pid:[4026531836]" as a number, for ns/<name>. */
 int proc_ns_id(int dir, const char *ns, uint64_t *ret, struct err *err);
 
-/* ---- stat.c ---------------------------------------------------------------------------------- */
+/* ---- pidstat.c ---------------------------------------------------------------------------------- */
 
 struct proc_stat {
 	pid_t pid;
@@ -72,7 +72,7 @@ struct proc_stat {
 int proc_stat(int dir, struct proc_stat *ret, struct err *err);
 int proc_stat_parse(const char *text, size_t len, struct proc_stat *ret);
 
-/* ---- status.c -------------------------------------------------------------------------------- */
+/* ---- pidstatus.c -------------------------------------------------------------------------------- */
 
 struct proc_status {
 	char state;
@@ -111,7 +111,7 @@ enum proc_vm_flag { /* VmFlags of smaps; only those that matter to us, the rest 
 	PVM_GROWSDOWN = 1 << 4,	  /* gd */
 	PVM_PFNMAP = 1 << 5,	  /* pf */
 	PVM_LOCKED = 1 << 6,	  /* lo */
-	PVM_LOCKONFAULT = 1 << 7, /* with lo: not shown by any kernel so far; never set */
+	PVM_LOCKONFAULT = 1 << 7, /* lf; older kernels show lo and ?? */
 	PVM_IO = 1 << 8,	  /* io */
 	PVM_SEQUENTIAL = 1 << 9,  /* sr */
 	PVM_RANDOM = 1 << 10,	  /* rr */
@@ -208,7 +208,7 @@ int proc_fds(int dir, int **ret, size_t *ret_n, struct err *err);
 /* /proc/locks lines ("1: POSIX  ADVISORY  WRITE 123 fe:00:9 0 EOF"); waiting ones ("->") are left out. */
 int proc_locks(int proc_fd, struct proc_lock **ret, size_t *ret_n, struct err *err);
 
-/* ---- limits.c -------------------------------------------------------------------------------- */
+/* ---- pidlimits.c -------------------------------------------------------------------------------- */
 
 #define PROC_NLIMITS 16
 struct proc_limit {
@@ -219,7 +219,7 @@ struct proc_limit {
 int proc_limits(int dir, struct proc_limit ret[PROC_NLIMITS], struct err *err);
 int proc_limits_parse(const char *text, size_t len, struct proc_limit ret[PROC_NLIMITS]);
 
-/* ---- timers.c: POSIX timers (needs CONFIG_CHECKPOINT_RESTORE; absent: -EOPNOTSUPP) ------------- */
+/* ---- pidtimers.c: POSIX timers (needs CONFIG_CHECKPOINT_RESTORE; absent: -EOPNOTSUPP) ------------- */
 
 struct proc_timer {
 	int id;
@@ -233,7 +233,7 @@ struct proc_timer {
 int proc_timers(int dir, struct proc_timer **ret, size_t *ret_n, struct err *err);
 int proc_timers_parse(const char *text, size_t len, struct proc_timer **ret, size_t *ret_n);
 
-/* ---- lists.c: tasks, children ---------------------------------------------------------------- */
+/* ---- tasklists.c: tasks, children ---------------------------------------------------------------- */
 
 /* Thread ids of task/, ascending. dir: /proc/PID. */
 int proc_tids(int dir, pid_t **ret, size_t *ret_n, struct err *err);
@@ -244,7 +244,7 @@ int proc_children_of(int proc_fd, pid_t pid, pid_t **ret, size_t *ret_n, struct 
 /* All pids of PROC, ascending. */
 int proc_pids(int proc_fd, pid_t **ret, size_t *ret_n, struct err *err);
 
-/* ---- misc.c ---------------------------------------------------------------------------------- */
+/* ---- procmisc.c ---------------------------------------------------------------------------------- */
 
 /* buf is NUL-terminated, without the newline. */
 int proc_comm(int dir, char *buf, size_t size, struct err *err);
