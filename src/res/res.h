@@ -49,12 +49,15 @@ struct restore_ctx {
 /* ---- attributes ---------------------------------------------------------------------------- */
 
 /*
- * Dump: `read` takes what is visible from outside; `ask` adds calls to the batch that the thread
- * will run; `take` reads their results. Restore: `check` refuses what cannot be rebuilt; `give`
+ * Dump: `read` takes what is visible from outside, while every thread is in a ptrace stop (so before
+ * tracee_inject()); `ask` adds calls to the batch that the thread
+ * will run; `take` reads their results. Any of the functions may be NULL. Skip zombies and threads that are exited. Restore: `check` refuses what cannot be rebuilt; `give`
  * adds the calls that rebuild it, run in that thread itself. scratch is one uint64_t per ops and thread for
  * remembering between ask and take (or give and given), 16 words each.
  *
  * Per task ops get thread == NULL and run in the leader's (or, if exited, the first live) thread.
+ * Where the order within a stage matters it is that of attr_registry[]; between the per-task ops and the threads of
+ * one task nothing is assumed within a stage.
  */
 enum give_stage { /* in this order; all tasks finish one before any starts the next */
 	GIVE_EARLY,  /* before memory is complete: rlimits that loosen, personality, umask, cwd ... */
@@ -69,7 +72,9 @@ struct attr_ops {
 	bool per_thread;
 	int (*read)(struct dump_ctx *c, struct tracee *t, struct tracee_thread *thread,
 		    Cpx__Task *task, Cpx__Thread *th, struct err *err);
-	int (*ask)(struct dump_ctx *c, struct tracee *t, struct batch *b, uint64_t *scratch, struct err *err);
+	/* task and th: as read() filled them; th is the calling thread's (of per-task ops: of the thread that runs the batch). */
+	int (*ask)(struct dump_ctx *c, struct tracee *t, const Cpx__Task *task, const Cpx__Thread *th,
+		   struct batch *b, uint64_t *scratch, struct err *err);
 	int (*take)(struct dump_ctx *c, struct tracee *t, const struct batch *b, const uint64_t *scratch,
 		    Cpx__Task *task, Cpx__Thread *th, struct err *err);
 	int (*check)(struct restore_ctx *c, const Cpx__Task *task, const Cpx__Thread *th, struct err *err);
@@ -80,6 +85,9 @@ struct attr_ops {
 	 * is an error "<name>: <strerror>". */
 	int (*given)(struct restore_ctx *c, enum give_stage stage, const Cpx__Task *task, const Cpx__Thread *th,
 		     const struct batch *b, const uint64_t *scratch, struct err *err);
+	/* Run by the coordinator itself, once per task between GIVE_MAIN and GIVE_CREDS, for what only another
+	 * process can set (files of /proc/PID). pid: as the coordinator sees the task. */
+	int (*give_outside)(struct restore_ctx *c, const Cpx__Task *task, pid_t pid, struct err *err);
 };
 extern const struct attr_ops *const attr_registry[]; /* NULL-terminated */
 
