@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Real programs, dumped at random moments; their results compared with an undisturbed run.
+
+A program here says how to prepare its directory, what to run in it, and which files are its
+result. What is done with it is in rounds.py; those under a terminal are in terminal.py.
+"""
+import os
+import random
+import shutil
+import subprocess
+
+from sandbox import Skip
+
+JOBS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "jobs")
+ENVIRONMENT = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+class Program:
+    name = ""
+    needs = ()
+    results = ("result",)
+    # Whether an image stays good when the original has gone on after its dump, i.e. whether it leaves
+    # nothing outside its memory that it counts on: files half written, a journal.
+    is_replayable = True
+    # Whether an ordinary user's run is worth the time as well.
+    is_for_users = True
+
+    def prepare(self, directory):
+        """Makes the inputs, once per test; runs get copies."""
+
+    def argv(self):
+        """The command line, run in the directory of the round."""
+        raise NotImplementedError
+
+    def check_installed(self):
+        missing = [c for c in self.needs if not shutil.which(c, path=ENVIRONMENT["PATH"])]
+        if missing:
+            raise Skip(f"not installed: {', '.join(missing)}")
+
+    def start(self, directory):
+        """Runs it in a session of its own, no descriptor but files of the directory."""
+        with open(os.path.join(directory, "out"), "ab") as out:
+            return subprocess.Popen(self.argv(), cwd=directory, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                    env=ENVIRONMENT | {"HOME": directory, "TMPDIR": directory},
+                                    start_new_session=True)
+
+    def result(self, directory):
+        """What must be equal to the undisturbed run's."""
+        found = {}
+        for name in self.results:
+            path = os.path.join(directory, name)
+            found[name] = open(path, "rb").read() if os.path.exists(path) else None
+        return found
+
+
+class PythonThreads(Program):
+    name = "python-threads"
+    needs = ("python3",)
+
+    def argv(self):
+        return ["python3", f"{JOBS}/threads.py", "result", "3500"]
+
+
+class PythonPool(Program):
+    name = "python-pool"
+    needs = ("python3",)
+
+    def argv(self):
+        return ["python3", f"{JOBS}/pool.py", "result", "110"]
+
+
+class BashPipeline(Program):
+    name = "bash-pipeline"
+    needs = ("bash", "gzip", "sha256sum")
+
+    def prepare(self, directory):
+        rng = random.Random(1)
+        block = b"".join(b"%d %s\n" % (i, rng.randbytes(rng.randrange(40)).hex().encode()) for i in range(20000))
+        with open(os.path.join(directory, "big"), "wb") as f:
+            for i in range(40):
+                f.write(b"%d\n" % i + block)
+
+    def argv(self):
+        return ["bash", "-c", "set -o pipefail; cat big | gzip | sha256sum >result; echo $? >>result"]
+
+
+class Perl(Program):
+    name = "perl"
+    needs = ("perl",)
+
+    def argv(self):
+        return ["perl", f"{JOBS}/words.pl", "result", "11000"]
+
+
+class Sqlite(Program):
+    """A long transaction with a cache so small that it spills: a hot journal, locks, half a database."""
+    name = "sqlite3"
+    needs = ("sqlite3",)
+    is_replayable = False
+    journal = "delete"
+
+    def prepare(self, directory):
+        with open(os.path.join(directory, "script"), "w") as f:
+            f.write(f"""
+.bail on
+PRAGMA journal_mode={self.journal};
+PRAGMA cache_size=20;
+CREATE TABLE t(k INTEGER PRIMARY KEY, v TEXT, h INTEGER);
+CREATE INDEX h ON t(h);
+INSERT INTO t(v, h) VALUES ('kept', 1);
+BEGIN;
+""")
+            for i in range(60):
+                f.write(f"""
+INSERT INTO t(v, h) WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 3000)
+  SELECT printf('%08d', n * {i + 3}), (n * 7919 * {i + 1}) % 100003 FROM c;
+UPDATE t SET v = v || 'x' WHERE h % 97 = {i};
+""")
+            f.write("""
+COMMIT;
+.output result
+PRAGMA integrity_check;
+SELECT count(*), sum(h), sum(length(v)), max(v) FROM t;
+SELECT * FROM t WHERE k % 1000 = 3;
+""")
+
+    def argv(self):
+        return ["sqlite3", "-init", "/dev/null", "base.db", ".read script"]
+
+
+class SqliteWal(Sqlite):
+    name = "sqlite3-wal"
+    journal = "wal"
+
+
+class MakeGcc(Program):
+    """make -j2: many short processes, vfork, pipes, temporary files."""
+    name = "make-gcc"
+    needs = ("make", "gcc")
+    is_replayable = False
+    FILES = 10
+
+    def prepare(self, directory):
+        for i in range(self.FILES):
+            with open(os.path.join(directory, f"part{i}.c"), "w") as f:
+                f.write('#include <stdio.h>\n#include <string.h>\n')
+                for j in range(60):
+                    f.write(f"""
+unsigned f{i}_{j}(const char *s, unsigned n)
+{{
+	unsigned h = {j}, a[16] = {{n, {i}}};
+	for (unsigned k = 0; k < n; k++) {{
+		a[k % 16] += h ^ (unsigned)s[k % strlen(s)] * {2 * j + 1}u;
+		h = h * 31 + a[(k + {j}) % 16];
+		switch (h % 5) {{ case 0: h ^= a[3]; break; case 1: h += {j}; break; case 2: a[k % 7] = h; break; }}
+	}}
+	return h;
+}}
+""")
+                calls = " + ".join(f'f{i}_{j}("cpx", {50 + j})' for j in range(60))
+                f.write(f"unsigned part{i}(void) {{ return {calls}; }}\n")
+        with open(os.path.join(directory, "main.c"), "w") as f:
+            f.write("#include <stdio.h>\n")
+            for i in range(self.FILES):
+                f.write(f"unsigned part{i}(void);\n")
+            f.write("int main(void)\n{\n")
+            for i in range(self.FILES):
+                f.write(f'\tprintf("%u\\n", part{i}());\n')
+            f.write("\treturn 0;\n}\n")
+        with open(os.path.join(directory, "Makefile"), "w") as f:
+            f.write("OBJECTS = main.o " + " ".join(f"part{i}.o" for i in range(self.FILES)) + "\n"
+                    "result: program\n\t./program >$@\n"
+                    "program: $(OBJECTS)\n\tgcc -o $@ $^\n"
+                    "%.o: %.c\n\tgcc -O2 -c -o $@ $<\n")
+
+    @property
+    def results(self):
+        return ["result"] + [f"part{i}.o" for i in range(self.FILES)]
+
+    def argv(self):
+        return ["make", "-j2", "result"]
+
+
+class Jvm(Program):
+    name = "jvm"
+    needs = ("java", "javac")
+
+    def prepare(self, directory):
+        subprocess.run(["javac", "-d", directory, f"{JOBS}/Load.java"], check=True, env=ENVIRONMENT)
+
+    def argv(self):
+        return ["java", "-Xmx128m", "-cp", ".", "Load", "result", "700"]
+
+
+PROGRAMS = [PythonThreads(), PythonPool(), BashPipeline(), Perl(), Sqlite(), SqliteWal(), MakeGcc(), Jvm()]
