@@ -10,7 +10,7 @@ demo: all
 	@tools/demo.sh $(BUILD)/cpx
 
 test: deps-build deps-test all
-	@tests/run $(BUILD)
+	@tests/run -b $(BUILD)
 
 bench: all
 	@bench/run $(BUILD)
