@@ -15,6 +15,7 @@
 #include "image/image.h"
 #include "tracee/tracee.h"
 
+#include <stdlib.h>
 #include <sys/stat.h>
 
 /* ---- contexts ------------------------------------------------------------------------------ */
@@ -26,6 +27,7 @@ struct dump_ctx {
 	uint64_t ghost_limit;	/* largest deleted file whose content is stored */
 	struct file_table *files; /* open file descriptions found so far: res/files.c */
 	struct object_table *objects;
+	struct attr_cache *attrs; /* res/attr.c: what was read for several attributes; NULL at first */
 	bool check_only;	/* cpx check: nothing is injected, only what is seen from outside */
 };
 
@@ -44,6 +46,7 @@ struct restore_ctx {
 	int *file_fd;		/* by index of image->file: our descriptor of it, -1 */
 	int *object_fd;		/* by index of image->object: our descriptor of its content, -1 */
 	void **object_map;	/* by index: SHM_ANON, HUGETLB: where it is mapped in us and, inherited, in every task */
+	struct attr_self *self; /* res/attr.c: our own credentials; NULL at first */
 };
 
 /* ---- attributes ---------------------------------------------------------------------------- */
@@ -91,12 +94,26 @@ struct attr_ops {
 };
 extern const struct attr_ops *const attr_registry[]; /* NULL-terminated */
 
+/* Free what the attribute files keep in the contexts. */
+void attrs_dump_release(struct dump_ctx *c);
+void attrs_restore_release(struct restore_ctx *c);
+
 /* Messages are allocated with malloc family calls so that protobuf-c's free_unpacked with the
  * default allocator frees them; these helpers return NULL on lack of memory. */
 void *msg_new(size_t size, void (*init)(void *));
+/* The same by type: MSG_NEW(Cpx__Creds, cpx__creds__init). */
+#define MSG_NEW(type, init_fn)                    \
+	({                                        \
+		type *msg_ = malloc(sizeof(type)); \
+		if (msg_)                         \
+			init_fn(msg_);            \
+		msg_;                             \
+	})
 int msg_set_bytes(ProtobufCBinaryData *dst, const void *data, size_t len);
 /* Appends to a repeated field of pointers (n and array of the generated struct). */
 int msg_append(void *array_field, size_t *n, void *item);
+/* Appends a copy to a repeated field of bytes. */
+int msg_append_bytes(ProtobufCBinaryData **array, size_t *n, const void *data, size_t len);
 
 /* ---- descriptors --------------------------------------------------------------------------- */
 
