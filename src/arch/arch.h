@@ -33,6 +33,9 @@ int arch_set_xstate(pid_t tid, const struct arch_xstate *x, struct err *err);
  * (kernel/rseq.c, rseq_ip_fixup). */
 int arch_rseq_abort(pid_t tid, struct arch_regs *regs, uint64_t rseq_area, uint32_t signature, struct err *err);
 
+/* False for a thread in 32-bit code. */
+bool arch_is_native(const struct arch_regs *regs);
+
 /* The restart code of an interrupted call (0 when regs are not at one): -ERESTARTSYS (-512) ... -516 or -EINTR. */
 int arch_restart_code(const struct arch_regs *regs);
 long arch_syscall_nr(const struct arch_regs *regs);
@@ -45,6 +48,9 @@ struct arch_gadgets {
 	uint64_t syscall_ret; /* syscall; ret */
 	uint64_t restorer;    /* mov $15, %rax; syscall */
 };
+
+/* Looks for those still missing in code that is at addr in the task. True when none is missing. */
+bool arch_find_gadgets(struct arch_gadgets *g, const void *code, size_t size, uint64_t addr);
 
 /* Sets regs to run one call at gadget `syscall_ret` with stack pointer sp. */
 void arch_setup_call(struct arch_regs *regs, const struct arch_gadgets *g, uint64_t sp, uint64_t nr, const uint64_t arg[6]);
@@ -66,6 +72,20 @@ int arch_frame_build(void *buf, size_t size, uint64_t top, const struct arch_gad
  * of its lane in the register that arch_enter_loop() sets. */
 const void *arch_loop_code(size_t *ret_size);
 void arch_enter_loop(struct arch_regs *regs, uint64_t code, uint64_t lane, uint64_t sp);
+/* Enters it in a task that has only the code page so far: the code itself makes the shared part
+ * (memfd_create, mmap, close) and leaves again unless the lane was made ready meanwhile. */
+struct arch_boot {
+	uint64_t code;	      /* remote address of the code */
+	uint64_t map;	      /* the whole mapping, to be unmapped when leaving ... */
+	uint64_t map_size;
+	uint64_t lanes;	      /* ... and the part of it that becomes shared; lane 0 is entered */
+	uint64_t lanes_size;
+	uint64_t syscall_ret; /* gadget */
+	uint64_t sp;	      /* where the frame is */
+	unsigned memfd_flags;
+};
+void arch_enter_boot(struct arch_regs *regs, const struct arch_boot *b);
+
 /* The same from within: the calling process goes into the loop and never returns. */
 void arch_jump_loop(uint64_t code, uint64_t lane, uint64_t sp) __attribute__((noreturn));
 

@@ -31,11 +31,13 @@ struct lane {
 	uint32_t turn;		    /* 32: number of the batch waited for */
 	uint32_t ncalls;	    /* 36 */
 	uint32_t done;		    /* 40: turn of the last finished batch + 1, a futex */
-	uint32_t pad;		    /* 44 */
+	uint32_t ready;		    /* 44: LANE_IS_READY (arch/lane_abi.h) after lane_init() */
 	uint64_t leave_gadget;	    /* 48: 0: leave by exit_group(0); else jump there ... */
-	uint64_t leave_nr;	    /* 56: ... with this call and two arguments; */
-	uint64_t leave_arg[2];	    /* 64: the return address is on the stack */
-	uint64_t reserved[6];
+	uint64_t leave_nr;	    /* 56: ... with this call and these arguments; */
+	uint64_t leave_arg[6];	    /* 64: the return address is on the stack */
+	uint32_t owner;		    /* 112: the thread on whose robust list the lane is */
+	uint32_t posted;	    /* 116: value of done once the posted batch has run */
+	uint64_t reserved;
 	struct call call[LANE_CALLS]; /* 128 */
 };
 
@@ -61,7 +63,7 @@ uint64_t mailbox_lane_remote(const struct mailbox *m, size_t i);
 
 /* Arms a lane before its thread starts: turn 0, nothing to do, on our robust list. The calling
  * thread must be the one that lives until the end of cpx. */
-void lane_init(struct lane *l);
+int lane_init(struct lane *l, struct err *err);
 /* Takes a lane off our robust list. Must happen before the mailbox is unmapped here. */
 void lane_retire(struct lane *l);
 
@@ -72,6 +74,8 @@ struct batch lane_batch(const struct mailbox *m, size_t i);
 int lane_post(struct lane *l, const struct batch *b, struct err *err);
 /* Waits for it. pidfd (>= 0) is the thread group's: its death ends the wait with -ESRCH. */
 int lane_wait(struct lane *l, int pidfd, struct err *err);
+/* True when the posted batch has run; waits up to timeout_ms for it. */
+bool lane_is_done(struct lane *l, unsigned timeout_ms);
 int lane_run(struct lane *l, const struct batch *b, int pidfd, struct err *err);
 
 #endif

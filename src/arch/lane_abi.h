@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Offsets in struct lane (tracee/mailbox.h) and struct call (tracee/batch.h) that machine code
+ * knows. Included by assembly too: nothing but macros. tracee/mailbox.c asserts them. */
+#ifndef CPX_ARCH_LANE_ABI_H
+#define CPX_ARCH_LANE_ABI_H
+
+#define LANE_PARK   0 /* two words, 8 bytes apart */
+#define LANE_TURN   32
+#define LANE_NCALLS 36
+#define LANE_DONE   40
+#define LANE_READY  44
+#define LANE_GADGET 48
+#define LANE_NR     56
+#define LANE_ARG    64
+#define LANE_CALL   128
+
+#define CALL_NR   0
+#define CALL_ARG  8
+#define CALL_RET  56
+#define CALL_SIZE 64
+
+/* In LANE_READY: cpx has set the lane up. A lane of fresh zeroes must not be waited in. */
+#define LANE_IS_READY 0x78706331
+
+#endif

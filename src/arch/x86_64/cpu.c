@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What this CPU can do, by cpuid and xgetbv: for refusing a restore where the image's programs may
+ * already have chosen code that this CPU lacks.
+ */
+#include "arch/arch.h"
+
+#include <cpuid.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The words of arch_cpu.features. */
+enum { W_1_EDX, W_1_ECX, W_7_EBX, W_7_ECX, W_7_EDX, W_7_1_EAX, W_EXT_EDX, W_EXT_ECX, W_13_1_EAX };
+
+static const struct {
+	uint8_t word, bit;
+	const char *name;
+} feature_names[] = {
+	{W_1_EDX, 15, "cmov"}, {W_1_EDX, 23, "mmx"}, {W_1_EDX, 24, "fxsr"}, {W_1_EDX, 25, "sse"},
+	{W_1_EDX, 26, "sse2"}, {W_1_ECX, 0, "sse3"}, {W_1_ECX, 1, "pclmulqdq"},
+	{W_1_ECX, 9, "ssse3"}, {W_1_ECX, 12, "fma"}, {W_1_ECX, 13, "cx16"},
+	{W_1_ECX, 19, "sse4_1"}, {W_1_ECX, 20, "sse4_2"}, {W_1_ECX, 22, "movbe"},
+	{W_1_ECX, 23, "popcnt"}, {W_1_ECX, 25, "aes"}, {W_1_ECX, 26, "xsave"},
+	{W_1_ECX, 27, "osxsave"}, {W_1_ECX, 28, "avx"}, {W_1_ECX, 29, "f16c"},
+	{W_1_ECX, 30, "rdrand"}, {W_7_EBX, 0, "fsgsbase"}, {W_7_EBX, 3, "bmi1"},
+	{W_7_EBX, 4, "hle"}, {W_7_EBX, 5, "avx2"}, {W_7_EBX, 8, "bmi2"}, {W_7_EBX, 9, "erms"},
+	{W_7_EBX, 11, "rtm"}, {W_7_EBX, 14, "mpx"}, {W_7_EBX, 16, "avx512f"},
+	{W_7_EBX, 17, "avx512dq"}, {W_7_EBX, 18, "rdseed"}, {W_7_EBX, 19, "adx"},
+	{W_7_EBX, 21, "avx512ifma"}, {W_7_EBX, 23, "clflushopt"}, {W_7_EBX, 24, "clwb"},
+	{W_7_EBX, 26, "avx512pf"}, {W_7_EBX, 27, "avx512er"}, {W_7_EBX, 28, "avx512cd"},
+	{W_7_EBX, 29, "sha_ni"}, {W_7_EBX, 30, "avx512bw"}, {W_7_EBX, 31, "avx512vl"},
+	{W_7_ECX, 1, "avx512vbmi"}, {W_7_ECX, 3, "pku"}, {W_7_ECX, 4, "ospke"},
+	{W_7_ECX, 5, "waitpkg"}, {W_7_ECX, 6, "avx512_vbmi2"}, {W_7_ECX, 8, "gfni"},
+	{W_7_ECX, 9, "vaes"}, {W_7_ECX, 10, "vpclmulqdq"}, {W_7_ECX, 11, "avx512_vnni"},
+	{W_7_ECX, 12, "avx512_bitalg"}, {W_7_ECX, 14, "avx512_vpopcntdq"},
+	{W_7_ECX, 22, "rdpid"}, {W_7_ECX, 27, "movdiri"}, {W_7_ECX, 28, "movdir64b"},
+	{W_7_EDX, 8, "avx512_vp2intersect"}, {W_7_EDX, 14, "serialize"},
+	{W_7_EDX, 22, "amx_bf16"}, {W_7_EDX, 23, "avx512_fp16"}, {W_7_EDX, 24, "amx_tile"},
+	{W_7_EDX, 25, "amx_int8"}, {W_7_1_EAX, 4, "avx_vnni"}, {W_7_1_EAX, 5, "avx512_bf16"},
+	{W_7_1_EAX, 23, "avx_ifma"}, {W_EXT_EDX, 27, "rdtscp"}, {W_EXT_ECX, 0, "lahf_lm"},
+	{W_EXT_ECX, 5, "abm"}, {W_EXT_ECX, 6, "sse4a"}, {W_EXT_ECX, 8, "3dnowprefetch"},
+	{W_EXT_ECX, 11, "xop"}, {W_EXT_ECX, 16, "fma4"}, {W_EXT_ECX, 21, "tbm"},
+	{W_13_1_EAX, 0, "xsaveopt"}, {W_13_1_EAX, 1, "xsavec"}, {W_13_1_EAX, 2, "xgetbv1"},
+};
+
+static uint64_t read_xcr0(void)
+{
+	uint32_t lo, hi;
+
+	__asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+	return (uint64_t)hi << 32 | lo;
+}
+
+static void read_names(struct arch_cpu *c)
+{
+	uint32_t v[4] = {0}, brand[12] = {0};
+	unsigned i;
+
+	__get_cpuid(0, &v[3], &v[0], &v[2], &v[1]);
+	memcpy(c->vendor, v, 12);
+	for (i = 0; i < 3; i++)
+		__get_cpuid(0x80000002 + i, &brand[i * 4], &brand[i * 4 + 1], &brand[i * 4 + 2],
+			    &brand[i * 4 + 3]);
+	memcpy(c->model, brand, sizeof(brand));
+}
+
+void arch_cpu_get(struct arch_cpu *ret)
+{
+	uint32_t *f = ret->features, a, b, c, d;
+
+	memset(ret, 0, sizeof(*ret));
+	read_names(ret);
+	if (__get_cpuid(1, &a, &b, &c, &d)) {
+		f[W_1_EDX] = d;
+		f[W_1_ECX] = c;
+	}
+	if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+		f[W_7_EBX] = b;
+		f[W_7_ECX] = c;
+		f[W_7_EDX] = d;
+	}
+	if (__get_cpuid_count(7, 1, &a, &b, &c, &d))
+		f[W_7_1_EAX] = a;
+	if (__get_cpuid(0x80000001, &a, &b, &c, &d)) {
+		f[W_EXT_EDX] = d;
+		f[W_EXT_ECX] = c;
+	}
+	if (!(f[W_1_ECX] & 1U << 27)) /* osxsave */
+		return;
+	ret->xcr0 = read_xcr0();
+	if (__get_cpuid_count(13, 0, &a, &b, &c, &d))
+		ret->xsave_size = b;
+	if (__get_cpuid_count(13, 1, &a, &b, &c, &d))
+		f[W_13_1_EAX] = a;
+}
+
+static void append(char *buf, size_t size, const char *name)
+{
+	size_t n = strlen(buf);
+
+	snprintf(buf + n, size - n, "%s%s", n ? ", " : "", name);
+}
+
+bool arch_cpu_lacks(const struct arch_cpu *had, char *buf, size_t size)
+{
+	struct arch_cpu here;
+	char name[48];
+	size_t i;
+
+	arch_cpu_get(&here);
+	buf[0] = '\0';
+	for (i = 0; i < sizeof(feature_names) / sizeof(feature_names[0]); i++) {
+		uint32_t bit = 1U << feature_names[i].bit;
+		unsigned w = feature_names[i].word;
+
+		if (had->features[w] & bit && !(here.features[w] & bit))
+			append(buf, size, feature_names[i].name);
+	}
+	if (had->xcr0 & ~here.xcr0) {
+		snprintf(name, sizeof(name), "xsave components 0x%llx",
+			 (unsigned long long)(had->xcr0 & ~here.xcr0));
+		append(buf, size, name);
+	}
+	return buf[0];
+}

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The loop that a thread under our control sits in, as position-independent bytes: copied into a
+ * page of the task, never run from cpx's own text. It uses no stack (threads share it) and no
+ * vector registers (they hold the application's values).
+ *
+ *   r12 lane   r13d turn   rbx current call   ebp calls left
+ *
+ * System calls keep all registers but rax, rcx and r11.
+ */
+#include "arch/lane_abi.h"
+
+#define SYS_mmap	 9
+#define SYS_munmap	 11
+#define SYS_lseek	 8
+#define SYS_close	 3
+#define SYS_clone	 56
+#define SYS_futex	 202
+#define SYS_exit_group	 231
+#define SYS_memfd_create 319
+#define SYS_clone3	 435
+#define ZERO_SCAN	 0xfffffff0
+#define OWNER_DIED	 0x40000000
+
+	.section .rodata
+	.globl arch_loop_begin, arch_loop_boot, arch_loop_end
+	.hidden arch_loop_begin, arch_loop_boot, arch_loop_end
+	.balign 16
+arch_loop_begin:
+.Lnext:
+	mov	LANE_TURN(%r12), %r13d
+.Lwait:
+	mov	%r13d, %eax
+	and	$1, %eax
+	lea	LANE_PARK(%r12,%rax,8), %rdi
+	mov	(%rdi), %edx
+	test	%edx, %edx
+	jz	.Lrun
+	test	$OWNER_DIED, %edx
+	jnz	.Lleave
+	xor	%esi, %esi		/* FUTEX_WAIT while it is edx, no timeout */
+	xor	%r10d, %r10d
+	mov	$SYS_futex, %eax
+	syscall
+	jmp	.Lwait
+
+.Lrun:
+	mov	LANE_NCALLS(%r12), %ebp
+	lea	LANE_CALL(%r12), %rbx
+.Lcall:
+	test	%ebp, %ebp
+	jz	.Ldone
+	mov	CALL_NR(%rbx), %rax
+	mov	$ZERO_SCAN, %ecx
+	cmp	%rcx, %rax
+	je	.Lscan
+	mov	CALL_ARG+0(%rbx), %rdi
+	mov	CALL_ARG+8(%rbx), %rsi
+	mov	CALL_ARG+16(%rbx), %rdx
+	mov	CALL_ARG+24(%rbx), %r10
+	mov	CALL_ARG+32(%rbx), %r8
+	mov	CALL_ARG+40(%rbx), %r9
+	syscall
+	test	%rax, %rax
+	jz	.Lmaybe_child
+.Lstore:
+	mov	%rax, CALL_RET(%rbx)
+	add	$CALL_SIZE, %rbx
+	dec	%ebp
+	jmp	.Lcall
+
+	/* The child of a clone call goes on in the lane that arg[5] names. */
+.Lmaybe_child:
+	mov	CALL_NR(%rbx), %rcx
+	cmp	$SYS_clone, %rcx
+	je	.Lchild
+	cmp	$SYS_clone3, %rcx
+	jne	.Lstore
+.Lchild:
+	mov	CALL_ARG+40(%rbx), %rcx
+	test	%rcx, %rcx
+	jz	.Lstore
+	mov	%rcx, %r12
+	jmp	.Lnext
+
+.Ldone:
+	inc	%r13d
+	mov	%r13d, LANE_TURN(%r12)
+	mov	%r13d, LANE_DONE(%r12)	/* x86 keeps the order of stores */
+	lea	LANE_DONE(%r12), %rdi
+	mov	$1, %esi		/* FUTEX_WAKE all */
+	mov	$0x7fffffff, %edx
+	mov	$SYS_futex, %eax
+	syscall
+	jmp	.Lwait
+
+.Lleave:
+	cmpq	$0, LANE_GADGET(%r12)
+	je	.Lexit
+	mov	LANE_NR(%r12), %rax
+	mov	LANE_ARG+0(%r12), %rdi
+	mov	LANE_ARG+8(%r12), %rsi
+	mov	LANE_ARG+16(%r12), %rdx
+	mov	LANE_ARG+24(%r12), %r10
+	mov	LANE_ARG+32(%r12), %r8
+	mov	LANE_ARG+40(%r12), %r9
+	jmp	*LANE_GADGET(%r12)
+.Lexit:
+	xor	%edi, %edi
+	mov	$SYS_exit_group, %eax
+	syscall
+
+	/* CALL_ZERO_SCAN: rdi page, rsi pages left, rdx bitmap, rcx bit, r8 word of the bitmap */
+.Lscan:
+	mov	CALL_ARG+0(%rbx), %rdi
+	mov	CALL_ARG+8(%rbx), %rsi
+	mov	CALL_ARG+16(%rbx), %rdx
+	xor	%ecx, %ecx
+	xor	%r8d, %r8d
+.Lscan_page:
+	test	%rsi, %rsi
+	jz	.Lscan_end
+	mov	%rdi, %r10
+	mov	$64, %r9d
+.Lscan_line:
+	mov	(%r10), %rax
+	or	8(%r10), %rax
+	or	16(%r10), %rax
+	or	24(%r10), %rax
+	or	32(%r10), %rax
+	or	40(%r10), %rax
+	or	48(%r10), %rax
+	or	56(%r10), %rax
+	jnz	.Lscan_next
+	add	$64, %r10
+	dec	%r9d
+	jnz	.Lscan_line
+	bts	%rcx, %r8
+.Lscan_next:
+	add	$4096, %rdi
+	dec	%rsi
+	inc	%ecx
+	cmp	$64, %ecx
+	jne	.Lscan_page
+	mov	%r8, (%rdx)
+	add	$8, %rdx
+	xor	%ecx, %ecx
+	xor	%r8d, %r8d
+	jmp	.Lscan_page
+.Lscan_end:
+	test	%ecx, %ecx
+	jz	.Lscan_ret
+	mov	%r8, (%rdx)
+.Lscan_ret:
+	xor	%eax, %eax
+	jmp	.Lstore
+
+	/*
+	 * First entry in a task that is being dumped: makes the shared part of the mailbox, maps
+	 * it over the reserved lanes and closes the descriptor. If cpx has died before it set the
+	 * lane up, the page is gone too small to be touched or has no LANE_IS_READY: leave.
+	 *
+	 *   esi flags of memfd_create   r12 lanes   rbp their size   r13 syscall; ret
+	 *   r14 the whole mapping       r15 its size
+	 */
+arch_loop_boot:
+	lea	.Lname(%rip), %rdi
+	mov	$SYS_memfd_create, %eax
+	syscall
+	test	%eax, %eax
+	js	.Lboot_leave
+	mov	%eax, %r8d
+	mov	%r12, %rdi
+	mov	%rbp, %rsi
+	mov	$3, %edx		/* PROT_READ | PROT_WRITE */
+	mov	$0x11, %r10d		/* MAP_SHARED | MAP_FIXED */
+	xor	%r9d, %r9d
+	mov	$SYS_mmap, %eax
+	syscall
+	mov	%rax, %rbx
+	mov	%r8d, %edi
+	xor	%esi, %esi
+	mov	$2, %edx		/* SEEK_END: the size */
+	mov	$SYS_lseek, %eax
+	syscall
+	mov	%rax, %r9
+	mov	%r8d, %edi
+	mov	$SYS_close, %eax
+	syscall
+	cmp	%r12, %rbx
+	jne	.Lboot_leave
+	cmp	%rbp, %r9
+	jne	.Lboot_leave
+	cmpl	$LANE_IS_READY, LANE_READY(%r12)
+	je	.Lnext
+.Lboot_leave:
+	mov	%r14, %rdi
+	mov	%r15, %rsi
+	mov	$SYS_munmap, %eax
+	jmp	*%r13
+.Lname:
+	.asciz	"cpx"
+arch_loop_end:
+	.section .note.GNU-stack, "", @progbits

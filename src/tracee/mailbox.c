@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Lanes: handing batches over by futex, and the robust list by which the kernel tells the threads
+ * in the loop that we have died: set_robust_list(2), kernel/futex/core.c.
+ *
+ * A lane is shared with the task, which may be hostile: no pointer is ever read from it. The order
+ * of the list is therefore kept in memory of our own, beside the head; the kernel itself names the
+ * head of a thread (get_robust_list(2)), so that there is no global and a forked cpx starts afresh.
+ *
+ * The kernel follows at most 2048 entries (ROBUST_LIST_LIMIT), that is 1024 lanes of one thread.
+ */
+#include "tracee/mailbox.h"
+
+#include "arch/lane_abi.h"
+#include "base/util.h"
+
+#include <limits.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+_Static_assert(offsetof(struct lane, park) == LANE_PARK, "park");
+_Static_assert(offsetof(struct lane, turn) == LANE_TURN, "turn");
+_Static_assert(offsetof(struct lane, ncalls) == LANE_NCALLS, "ncalls");
+_Static_assert(offsetof(struct lane, done) == LANE_DONE, "done");
+_Static_assert(offsetof(struct lane, ready) == LANE_READY, "ready");
+_Static_assert(offsetof(struct lane, leave_gadget) == LANE_GADGET, "leave_gadget");
+_Static_assert(offsetof(struct lane, leave_nr) == LANE_NR, "leave_nr");
+_Static_assert(offsetof(struct lane, leave_arg) == LANE_ARG, "leave_arg");
+_Static_assert(offsetof(struct lane, call) == LANE_CALL, "call");
+_Static_assert(offsetof(struct call, nr) == CALL_NR, "nr");
+_Static_assert(offsetof(struct call, arg) == CALL_ARG, "arg");
+_Static_assert(offsetof(struct call, ret) == CALL_RET, "ret");
+_Static_assert(sizeof(struct call) == CALL_SIZE, "call size");
+_Static_assert(sizeof(struct lane) < LANE_SIZE, "lane size");
+
+/* From a list entry to its futex word; glibc's own lists have another offset. */
+#define NODE_TO_WORD                                                                               \
+	((long)offsetof(struct lane, park[0].word) - (long)offsetof(struct lane, node[0]))
+_Static_assert(NODE_TO_WORD == (long)offsetof(struct lane, park[1].word) -
+				       (long)offsetof(struct lane, node[1]),
+	       "one offset for both words");
+
+#define MAX_NODES 2040
+
+/* Lives in a shared mapping: the OOM killer's reaper leaves those alone, so that the kernel can
+ * still read the list when it kills us (mm/oom_kill.c, __oom_reap_task_mm). */
+struct robust {
+	struct robust_list_head head;
+	size_t n;
+	struct robust_list *node[MAX_NODES]; /* in the order of the list */
+};
+
+static struct robust *robust_get(void)
+{
+	struct robust_list_head *head = NULL;
+	size_t len = 0;
+
+	if (syscall(SYS_get_robust_list, 0, &head, &len) || !head ||
+	    head->futex_offset != NODE_TO_WORD)
+		return NULL;
+	return (struct robust *)head;
+}
+
+static struct robust *robust_new(void)
+{
+	struct robust *r = mmap(NULL, sizeof(*r), PROT_READ | PROT_WRITE,
+				MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (r == MAP_FAILED)
+		return NULL;
+	r->head.list.next = &r->head.list;
+	r->head.futex_offset = NODE_TO_WORD;
+	if (syscall(SYS_set_robust_list, &r->head, sizeof(r->head))) {
+		munmap(r, sizeof(*r));
+		return NULL;
+	}
+	return r;
+}
+
+/* One store makes each change visible: the kernel may walk the list at any instruction. */
+static void robust_add(struct robust *r, struct robust_list *node)
+{
+	node->next = r->n ? r->node[r->n - 1] : &r->head.list;
+	atomic_signal_fence(memory_order_seq_cst);
+	*(struct robust_list *volatile *)&r->head.list.next = node;
+	r->node[r->n++] = node;
+}
+
+static void robust_del(struct robust *r, const struct robust_list *node)
+{
+	size_t i = 0;
+
+	while (i < r->n && r->node[i] != node)
+		i++;
+	if (i == r->n)
+		return;
+	struct robust_list *before = i + 1 < r->n ? r->node[i + 1] : &r->head.list;
+
+	*(struct robust_list *volatile *)&before->next = i ? r->node[i - 1] : &r->head.list;
+	memmove(&r->node[i], &r->node[i + 1], (--r->n - i) * sizeof(r->node[0]));
+}
+
+struct lane *mailbox_lane(const struct mailbox *m, size_t i)
+{
+	return (struct lane *)(m->local + i * LANE_SIZE);
+}
+
+uint64_t mailbox_lane_remote(const struct mailbox *m, size_t i)
+{
+	return m->remote + i * LANE_SIZE;
+}
+
+static void store(uint32_t *word, uint32_t value)
+{
+	__atomic_store_n(word, value, __ATOMIC_SEQ_CST);
+}
+
+static uint32_t load(const uint32_t *word)
+{
+	return __atomic_load_n(word, __ATOMIC_SEQ_CST);
+}
+
+int lane_init(struct lane *l, struct err *err)
+{
+	struct robust *r = robust_get();
+
+	if (!r)
+		r = robust_new();
+	if (!r)
+		return err_sys(err, -errno, "cannot register a robust list");
+	if (r->n + 2 > MAX_NODES)
+		return err_set(err, -E2BIG, "too many threads are steered at once");
+	memset(l, 0, sizeof(*l));
+	l->owner = gettid();
+	store(&l->park[0].word, l->owner | FUTEX_WAITERS);
+	store(&l->park[1].word, l->owner | FUTEX_WAITERS);
+	robust_add(r, &l->node[0]);
+	robust_add(r, &l->node[1]);
+	store(&l->ready, LANE_IS_READY);
+	return 0;
+}
+
+void lane_retire(struct lane *l)
+{
+	struct robust *r = robust_get();
+
+	if (!r)
+		return;
+	robust_del(r, &l->node[0]);
+	robust_del(r, &l->node[1]);
+}
+
+struct batch lane_batch(const struct mailbox *m, size_t i)
+{
+	struct lane *l = mailbox_lane(m, i);
+	size_t at = ALIGN_UP(sizeof(*l), 64UL);
+
+	return (struct batch){
+		.call = l->call,
+		.max = LANE_CALLS,
+		.data = (uint8_t *)l + at,
+		.remote_data = mailbox_lane_remote(m, i) + at,
+		.size = LANE_SIZE - at,
+	};
+}
+
+int lane_post(struct lane *l, const struct batch *b, struct err *err)
+{
+	uint32_t turn = load(&l->done);
+
+	if (b->overflow)
+		return err_set(err, -E2BIG, "a batch of system calls is too long");
+	/* The next word must be armed before this one lets the thread go. */
+	store(&l->park[(turn + 1) & 1].word, l->owner | FUTEX_WAITERS);
+	l->ncalls = b->n;
+	l->posted = turn + 1;
+	store(&l->park[turn & 1].word, 0);
+	syscall(SYS_futex, &l->park[turn & 1].word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	return 0;
+}
+
+bool lane_is_done(struct lane *l, unsigned timeout_ms)
+{
+	struct timespec t = {.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000L};
+	uint32_t done = load(&l->done);
+
+	if (done == l->posted || !timeout_ms)
+		return done == l->posted;
+	syscall(SYS_futex, &l->done, FUTEX_WAIT, done, &t, NULL, 0);
+	return load(&l->done) == l->posted;
+}
+
+/* How often to look whether the other side still lives. */
+#define LIFE_CHECK_MS 20
+
+int lane_wait(struct lane *l, int pidfd, struct err *err)
+{
+	while (!lane_is_done(l, LIFE_CHECK_MS)) {
+		struct pollfd p = {.fd = pidfd, .events = POLLIN};
+
+		if (pidfd >= 0 && poll(&p, 1, 0) > 0 && !lane_is_done(l, 0))
+			return err_sys(err, -ESRCH, "it ended while it ran system calls for cpx");
+	}
+	return 0;
+}
+
+int lane_run(struct lane *l, const struct batch *b, int pidfd, struct err *err)
+{
+	int r = lane_post(l, b, err);
+
+	return r ? r : lane_wait(l, pidfd, err);
+}

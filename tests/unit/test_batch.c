@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Batches and lanes: filling, and a child that sits in the loop, clones, scans, and leaves. */
+#include "arch/arch.h"
+#include "base/util.h"
+#include "tracee/mailbox.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define NLANES 3
+
+struct box {
+	struct mailbox m;
+	uint8_t *code;
+	pid_t child;
+};
+
+static void *map_shared(size_t size, int prot)
+{
+	void *p = mmap(NULL, size, prot, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(p, MAP_FAILED);
+	return p;
+}
+
+static void box_start(struct box *b)
+{
+	size_t size;
+	const void *code = arch_loop_code(&size);
+
+	b->m.nlanes = NLANES;
+	b->m.size = NLANES * LANE_SIZE;
+	b->m.local = map_shared(b->m.size, PROT_READ | PROT_WRITE);
+	b->m.remote = (uintptr_t)b->m.local;
+	b->code = map_shared(CPX_PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC);
+	memcpy(b->code, code, size);
+	for (size_t i = 0; i < NLANES; i++)
+		assert_int_equal(lane_init(mailbox_lane(&b->m, i), NULL), 0);
+	b->child = fork();
+	if (!b->child)
+		arch_jump_loop((uintptr_t)b->code, mailbox_lane_remote(&b->m, 0), 0);
+	assert_true(b->child > 0);
+}
+
+static void box_stop(struct box *b)
+{
+	kill(b->child, SIGKILL);
+	waitpid(b->child, NULL, 0);
+	for (size_t i = 0; i < NLANES; i++)
+		lane_retire(mailbox_lane(&b->m, i));
+	munmap(b->m.local, b->m.size);
+	munmap(b->code, CPX_PAGE_SIZE);
+}
+
+static void test_fill(void **state)
+{
+	uint8_t mem[256];
+	struct call calls[2];
+	struct batch b = {.call = calls, .max = 2, .data = mem, .remote_data = 0x1000, .size = 256};
+	uint64_t at;
+
+	assert_int_equal(BATCH_CALL(&b, 7, 1, 2), 0);
+	assert_int_equal(calls[0].arg[1], 2);
+	assert_int_equal(calls[0].arg[5], 0);
+	assert_int_equal(batch_in_str(&b, "abc"), 0x1000);
+	at = batch_out(&b, 200);
+	assert_int_equal(at, 0x1010);
+	assert_string_equal(batch_local(&b, 0x1000), "abc");
+	assert_false(b.overflow);
+	assert_true(batch_is_tight(&b, 2, 0));
+	assert_true(batch_is_tight(&b, 1, 64));
+	assert_false(batch_is_tight(&b, 1, 16));
+	assert_int_equal(batch_out(&b, 64), 0);
+	assert_true(b.overflow);
+	batch_reset(&b);
+	assert_int_equal(b.n, 0);
+	assert_int_equal(BATCH_CALL(&b, 1), 0);
+	assert_int_equal(BATCH_CALL(&b, 1), 1);
+	assert_int_equal(BATCH_CALL(&b, 1), 0);
+	assert_true(b.overflow);
+}
+
+static void test_run(void **state)
+{
+	struct box box;
+
+	box_start(&box);
+	for (int round = 0; round < 100; round++) {
+		struct batch b = lane_batch(&box.m, 0);
+		uint64_t out = batch_out(&b, 16);
+		unsigned pid = BATCH_CALL(&b, SYS_getpid);
+		unsigned bad = BATCH_CALL(&b, SYS_close, (uint64_t)-1);
+		unsigned res = BATCH_CALL(&b, SYS_getresuid, out, out + 4, out + 8);
+
+		assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, -1, NULL), 0);
+		assert_int_equal(batch_ret(&b, pid), box.child);
+		assert_int_equal(batch_ret(&b, bad), -EBADF);
+		assert_int_equal(batch_ret(&b, res), 0);
+		assert_int_equal(*(uid_t *)batch_local(&b, out), getuid());
+	}
+	box_stop(&box);
+}
+
+static void test_clone_lane(void **state)
+{
+	struct box box;
+	struct batch b, c;
+	unsigned i, j;
+
+	box_start(&box);
+	b = lane_batch(&box.m, 0);
+	i = BATCH_CALL(&b, SYS_clone, SIGCHLD, 0, 0, 0, 0, mailbox_lane_remote(&box.m, 1));
+	assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, -1, NULL), 0);
+	assert_true(batch_ret(&b, i) > 0);
+	c = lane_batch(&box.m, 1);
+	j = BATCH_CALL(&c, SYS_getpid);
+	assert_int_equal(lane_run(mailbox_lane(&box.m, 1), &c, -1, NULL), 0);
+	assert_int_equal(batch_ret(&c, j), batch_ret(&b, i));
+	batch_reset(&c);
+	BATCH_CALL(&c, SYS_exit, 5);
+	assert_int_equal(lane_post(mailbox_lane(&box.m, 1), &c, NULL), 0);
+	j = (unsigned)batch_ret(&b, i);
+	b = lane_batch(&box.m, 0);
+	i = BATCH_CALL(&b, SYS_wait4, j, 0, __WALL);
+	assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, -1, NULL), 0);
+	assert_int_equal(batch_ret(&b, i), j);
+	box_stop(&box);
+}
+
+static void test_zero_scan(void **state)
+{
+	enum { PAGES = 150 };
+	uint8_t *mem = map_shared(PAGES * CPX_PAGE_SIZE, PROT_READ | PROT_WRITE);
+	struct box box;
+	struct batch b;
+	uint64_t map, *bits;
+
+	for (size_t i = 0; i < PAGES; i += 3)
+		mem[i * CPX_PAGE_SIZE + (i * 97) % CPX_PAGE_SIZE] = 1;
+	mem[PAGES * CPX_PAGE_SIZE - 1] = 1;
+	box_start(&box);
+	b = lane_batch(&box.m, 0);
+	map = batch_out(&b, ALIGN_UP(PAGES, 64UL) / 8);
+	BATCH_CALL(&b, CALL_ZERO_SCAN, (uintptr_t)mem, PAGES, map);
+	assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, -1, NULL), 0);
+	assert_int_equal(batch_ret(&b, 0), 0);
+	bits = batch_local(&b, map);
+	for (size_t i = 0; i < PAGES; i++)
+		assert_int_equal(bits[i / 64] >> i % 64 & 1, i % 3 && i != PAGES - 1);
+	box_stop(&box);
+	munmap(mem, PAGES * CPX_PAGE_SIZE);
+}
+
+/* A process that steers a loop and dies: the loop must end by itself. */
+static void test_death(void **state)
+{
+	int pipefd[2];
+	pid_t steerer;
+	char byte;
+
+	for (int round = 0; round < 20; round++) {
+		assert_int_equal(pipe(pipefd), 0);
+		steerer = fork();
+		if (!steerer) {
+			struct box box;
+			struct batch b;
+
+			close(pipefd[0]);
+			box_start(&box);
+			b = lane_batch(&box.m, 0);
+			BATCH_CALL(&b, SYS_getpid);
+			if (round % 2)
+				lane_run(mailbox_lane(&box.m, 0), &b, -1, NULL);
+			else
+				lane_post(mailbox_lane(&box.m, 0), &b, NULL);
+			kill(getpid(), SIGKILL);
+		}
+		close(pipefd[1]);
+		waitpid(steerer, NULL, 0);
+		/* End of file: nobody has the other end any more, the child in the loop included. */
+		struct pollfd p = {.fd = pipefd[0], .events = POLLIN};
+
+		assert_int_equal(poll(&p, 1, 5000), 1);
+		assert_int_equal(read(pipefd[0], &byte, 1), 0);
+		close(pipefd[0]);
+	}
+}
+
+static void test_peer_death(void **state)
+{
+	struct box box;
+	struct batch b;
+	struct err err = ERR_INIT;
+	int pidfd;
+
+	box_start(&box);
+	pidfd = (int)syscall(SYS_pidfd_open, box.child, 0);
+	assert_true(pidfd >= 0);
+	b = lane_batch(&box.m, 0);
+	BATCH_CALL(&b, SYS_exit_group, 0);
+	assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, pidfd, &err), -ESRCH);
+	close(pidfd);
+	box_stop(&box);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_fill),	  cmocka_unit_test(test_run),
+		cmocka_unit_test(test_clone_lane), cmocka_unit_test(test_zero_scan),
+		cmocka_unit_test(test_death),	  cmocka_unit_test(test_peer_death),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
