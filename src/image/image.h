@@ -142,6 +142,11 @@ Cpx__File *image_file(const struct image *im, uint32_t id);
  * checksum. Thread-safe on seekable sources. */
 int image_read_chunk(const struct image *im, const struct chunk_ref *c, void *buf, struct err *err);
 
+/* The same without copying, for raw chunks of a mapped image: *ret points into the mapping, checksum
+ * checked. -EOPNOTSUPP (and no message) where it has to be image_read_chunk(). */
+int image_map_chunk(const struct image *im, const struct chunk_ref *c, const void **ret,
+		    struct err *err);
+
 /* Sequential: the next chunk; ret->ext is valid until the next call. 0, or -ENODATA after the
  * last one (then the index and the footer have been read and checked). Works on both kinds of source. */
 int image_next_chunk(struct image *im, struct chunk_ref *ret, void *buf, struct err *err);

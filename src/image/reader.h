@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the reader's files share: the private part of an open image, the schema's rules and the
+ * checks of references. */
+#ifndef CPX_IMAGE_READER_H
+#define CPX_IMAGE_READER_H
+
+#include "image/format.h"
+
+#include <xxhash.h>
+
+/* Sorted ids of one kind of record. */
+struct id_map {
+	struct id_entry {
+		uint32_t id;
+		void *msg;
+		size_t rank; /* place among the records of its kind */
+	} *entry;
+	size_t n;
+};
+
+/* Sorts; a duplicate or a zero is an error that names kind. */
+int id_map_build(struct id_map *m, void *const *msg, size_t n, size_t id_offset, const char *kind,
+		 struct err *err);
+const struct id_entry *id_map_find(const struct id_map *m, uint32_t id);
+void id_map_release(struct id_map *m);
+
+enum image_map { MAP_TASKS, MAP_MMS, MAP_OBJECTS, MAP_FD_TABLES, MAP_FILES, IMAGE_MAPS };
+
+struct image_private {
+	ProtobufCAllocator allocator;
+	uint64_t allocated, allocated_max; /* bytes held by unpacked records */
+	struct id_map map[IMAGE_MAPS];
+	struct id_map tids; /* of all threads; msg is the Cpx__Task */
+	uint8_t head[CHUNK_HEAD_MAX];
+	bool has_head; /* head holds the frame at pos, read ahead */
+	uint64_t pos;  /* of the next frame */
+	uint32_t nrecords;
+	XXH3_state_t *records_hash, *index_hash; /* of what has gone by */
+	XXH3_state_t *file_hash; /* of the index as it is in the file */
+	uint64_t nchunks_read, index_length; /* of the chunks seen by image_next_chunk() */
+	size_t last_rank; /* order of chunks: see chunk_owner_rank() */
+	bool is_at_end;
+	struct extent *extents; /* of all of image->chunk */
+	struct extent next_extents[EXTENTS_MAX];
+	uint8_t *scratch; /* CHUNK_MAX bytes, for compressed chunks of a stream */
+};
+
+/* stream.c: errors of images, and reads in which the end of the source is damage (-EBADMSG;
+ * -ENODATA is left for image_next_chunk()). */
+int image_corrupt(struct err *err, const char *what);
+int image_read_at(struct source *s, uint64_t offset, void *buf, size_t len, struct err *err);
+/* Reads the fixed part of the frame at ->pos into ->head, once. */
+int image_read_head(struct image *im, struct err *err);
+
+/* rules.c: a record by itself, by tables over the schema's descriptors. */
+int rules_check(const ProtobufCMessage *msg, struct err *err);
+
+/* validate.c: references from record to record. Fills the maps. */
+int validate_records(struct image *im, struct err *err);
+/* References of one chunk to the records, and its place after those seen before. */
+int validate_chunk(const struct image *im, const struct chunk_ref *c, size_t *last_rank,
+		   struct err *err);
+/* All chunks of a seekable image: also that no page comes twice. */
+int validate_chunks(const struct image *im, struct err *err);
+
+#endif

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Where the reader's bytes come from: a file (pread), a stream (read), or memory. The reader does
+ * no system call but through these. A regular file is mapped too (->map) for those who want to
+ * copy straight out of it; the functions here do not touch the mapping, so that a file that
+ * shrinks meanwhile is an error and not a SIGBUS.
+ */
+#include "image/image.h"
+#include "base/util.h"
+
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+static int end_of_source(uint64_t offset, struct err *err)
+{
+	return err_set(err, -ENODATA, "image is truncated at byte %llu",
+		       (unsigned long long)offset);
+}
+
+static int read_memory(struct source *s, uint64_t offset, void *buf, size_t len, struct err *err)
+{
+	if (offset > s->size || len > s->size - offset)
+		return end_of_source(s->size, err);
+	if (len)
+		memcpy(buf, (const uint8_t *)s->data + offset, len);
+	return 0;
+}
+
+static int read_file(struct source *s, uint64_t offset, void *buf, size_t len, struct err *err)
+{
+	uint8_t *p = buf;
+
+	while (len) {
+		ssize_t n = pread(s->fd, p, len, offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_sys(err, -errno, "cannot read the image");
+		if (n == 0)
+			return end_of_source(offset, err);
+		p += n;
+		offset += n;
+		len -= n;
+	}
+	return 0;
+}
+
+/* read(2) that waits where the descriptor is non-blocking. */
+static ssize_t read_some(int fd, void *buf, size_t len)
+{
+	for (;;) {
+		ssize_t n = read(fd, buf, len);
+
+		if (n >= 0)
+			return n;
+		if (errno == EAGAIN) {
+			struct pollfd p = { .fd = fd, .events = POLLIN };
+
+			poll(&p, 1, -1);
+		} else if (errno != EINTR) {
+			return -errno;
+		}
+	}
+}
+
+static int read_exactly(struct source *s, uint8_t *p, size_t len, struct err *err)
+{
+	while (len) {
+		ssize_t n = read_some(s->fd, p, len);
+
+		if (n < 0)
+			return err_sys(err, n, "cannot read the image");
+		if (n == 0)
+			return end_of_source(s->next, err);
+		p += n;
+		s->next += n;
+		len -= n;
+	}
+	return 0;
+}
+
+static int read_stream(struct source *s, uint64_t offset, void *buf, size_t len, struct err *err)
+{
+	uint8_t skipped[4096];
+
+	if (offset < s->next)
+		return err_set(err, -ESPIPE, "cannot go back in a stream");
+	while (s->next < offset) {
+		int r = read_exactly(s, skipped, MIN(offset - s->next, sizeof(skipped)), err);
+
+		if (r < 0)
+			return r;
+	}
+	return read_exactly(s, buf, len, err);
+}
+
+/* Without a mapping everything still works, by reading. */
+static const uint8_t *map_file(int fd, uint64_t size)
+{
+	void *p;
+
+	if (size == 0 || size > SIZE_MAX)
+		return NULL;
+	p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+int source_open_fd(struct source *s, int fd, struct err *err)
+{
+	struct stat st;
+	off_t at;
+
+	*s = (struct source){ .fd = fd, .read_at = read_stream };
+	if (fstat(fd, &st) < 0)
+		return err_sys(err, -errno, "cannot stat the image");
+	if (S_ISDIR(st.st_mode))
+		return err_set(err, -EISDIR, "is a directory, not a cpx image");
+	at = lseek(fd, 0, SEEK_CUR);
+	if (!S_ISREG(st.st_mode) || at != 0)
+		return 0; /* somebody has read the start: the image begins here */
+	s->read_at = read_file;
+	s->is_seekable = true;
+	s->size = st.st_size;
+	s->map = map_file(fd, s->size);
+	return 0;
+}
+
+void source_open_memory(struct source *s, const void *data, size_t size)
+{
+	*s = (struct source){
+		.read_at = read_memory,
+		.is_seekable = true,
+		.size = size,
+		.data = (void *)data,
+		.fd = -1,
+		.map = data,
+	};
+}
+
+void source_release(struct source *s)
+{
+	if (s->map && s->fd >= 0)
+		munmap((void *)s->map, s->size);
+	*s = (struct source){ .fd = -1 };
+}

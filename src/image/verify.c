@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Checks a whole image from end to end: what image_open() checks, then every chunk's bytes, then
+ * that the index and the footer fit what went by. Works on every source. */
+#include "image/image.h"
+#include "base/util.h"
+
+static void cleanup_image(struct image **im)
+{
+	image_free(*im);
+}
+
+int image_verify(struct source *s, struct err *err)
+{
+	__attribute__((cleanup(cleanup_image))) struct image *im = NULL;
+	_cleanup_free_ void *buf = malloc(CHUNK_MAX);
+	struct chunk_ref c;
+	int r;
+
+	if (!buf)
+		return err_nomem(err);
+	r = image_open(s, &im, err);
+	while (r == 0)
+		r = image_next_chunk(im, &c, buf, err);
+	return r == -ENODATA ? 0 : r;
+}
