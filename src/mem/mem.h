@@ -14,6 +14,18 @@ enum vma_flag { /* Cpx__Vma.vm_flags */
 	VMA_SEQUENTIAL = 1 << 8, VMA_RANDOM = 1 << 9, VMA_NORESERVE = 1 << 10,
 };
 
+struct proc_vma;
+/* Mappings that the kernel itself puts into every address space (vdso, vvar ..., vsyscall): no Vma record. */
+bool vma_is_special(const struct proc_vma *v);
+/* What smaps alone tells of a mapping (v->has_flags; not special): range, prot, offset, grows_down, vm_flags, name, hugepage_shift
+ * and kind. vma is initialised, its file and object are left for the caller, who also refuses what kind cannot express:
+ * devices (PVM_IO, PVM_PFNMAP, PVM_MIXEDMAP), userfaultfd, pkeys, sealed, shadow stacks.
+ *   private: ANON (also of /dev/zero), FILE_PRIVATE, HUGETLB
+ *   shared:  SHM_ANON, SYSV, HUGETLB_SHARED (anonymous), FILE_SHARED (files and memfds, hugetlbfs files too) */
+int vma_from_proc(const struct proc_vma *v, Cpx__Vma *vma, struct err *err);
+/* A few words on why cpx cannot carry the mapping ("is a device's memory"), NULL if nothing in its flags forbids it. */
+const char *vma_obstacle(const struct proc_vma *v);
+
 /* ---- select.c: which pages of a private mapping hold data of their own ---- */
 struct page_range { uint64_t addr, len; };
 struct page_ranges { struct page_range *r; size_t n, max; uint64_t bytes; };
