@@ -33,6 +33,12 @@ int arch_set_xstate(pid_t tid, const struct arch_xstate *x, struct err *err);
  * (kernel/rseq.c, rseq_ip_fixup). */
 int arch_rseq_abort(pid_t tid, struct arch_regs *regs, uint64_t rseq_area, uint32_t signature, struct err *err);
 
+uint64_t arch_stack_pointer(const struct arch_regs *regs);
+uint64_t arch_thread_pointer(const struct arch_regs *regs); /* of thread-local storage */
+
+/* True when the thread has a shadow stack, on which the `ret`s of remote calls would fault. */
+bool arch_has_shadow_stack(pid_t tid);
+
 /* False for a thread in 32-bit code. */
 bool arch_is_native(const struct arch_regs *regs);
 
@@ -42,6 +48,9 @@ long arch_syscall_nr(const struct arch_regs *regs);
 uint64_t arch_syscall_arg(const struct arch_regs *regs, unsigned i);
 /* Changes regs so that they make the call again with the same arguments. */
 void arch_rewind_syscall(struct arch_regs *regs);
+
+/* Changes regs so that the interrupted call has returned `result`. */
+void arch_finish_syscall(struct arch_regs *regs, int64_t result);
 
 /* Instructions found in a task's own code. */
 struct arch_gadgets {
@@ -71,6 +80,8 @@ int arch_frame_build(void *buf, size_t size, uint64_t top, const struct arch_gad
 /* The loop that runs batches (mailbox.h), position independent. Entered with the remote address
  * of its lane in the register that arch_enter_loop() sets. */
 const void *arch_loop_code(size_t *ret_size);
+/* A system call instruction of the loop, when its code is at address `code`. */
+uint64_t arch_loop_syscall(uint64_t code);
 void arch_enter_loop(struct arch_regs *regs, uint64_t code, uint64_t lane, uint64_t sp);
 /* Enters it in a task that has only the code page so far: the code itself makes the shared part
  * (memfd_create, mmap, close) and leaves again unless the lane was made ready meanwhile. */

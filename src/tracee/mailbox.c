@@ -123,6 +123,19 @@ static uint32_t load(const uint32_t *word)
 	return __atomic_load_n(word, __ATOMIC_SEQ_CST);
 }
 
+static void arm(struct lane *l)
+{
+	l->owner = gettid();
+	store(&l->park[0].word, l->owner | FUTEX_WAITERS);
+	store(&l->park[1].word, l->owner | FUTEX_WAITERS);
+}
+
+void lane_init_fresh(struct lane *l)
+{
+	arm(l);
+	store(&l->ready, LANE_IS_READY);
+}
+
 int lane_init(struct lane *l, struct err *err)
 {
 	struct robust *r = robust_get();
@@ -134,9 +147,7 @@ int lane_init(struct lane *l, struct err *err)
 	if (r->n + 2 > MAX_NODES)
 		return err_set(err, -E2BIG, "too many threads are steered at once");
 	memset(l, 0, sizeof(*l));
-	l->owner = gettid();
-	store(&l->park[0].word, l->owner | FUTEX_WAITERS);
-	store(&l->park[1].word, l->owner | FUTEX_WAITERS);
+	arm(l);
 	robust_add(r, &l->node[0]);
 	robust_add(r, &l->node[1]);
 	store(&l->ready, LANE_IS_READY);

@@ -64,6 +64,9 @@ uint64_t mailbox_lane_remote(const struct mailbox *m, size_t i);
 /* Arms a lane before its thread starts: turn 0, nothing to do, on our robust list. The calling
  * thread must be the one that lives until the end of cpx. */
 int lane_init(struct lane *l, struct err *err);
+/* The same in memory that is still all zero, for a thread that the kernel kills when we die
+ * (PTRACE_O_EXITKILL): it needs no place on the robust list, whose length is limited. */
+void lane_init_fresh(struct lane *l);
 /* Takes a lane off our robust list. Must happen before the mailbox is unmapped here. */
 void lane_retire(struct lane *l);
 

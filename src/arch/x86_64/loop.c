@@ -15,6 +15,15 @@ const void *arch_loop_code(size_t *ret_size)
 	return arch_loop_begin;
 }
 
+uint64_t arch_loop_syscall(uint64_t code)
+{
+	const unsigned char *p = arch_loop_begin;
+
+	while (p[0] != 0x0f || p[1] != 0x05) /* the loop has several */
+		p++;
+	return code + (p - arch_loop_begin);
+}
+
 void arch_enter_loop(struct arch_regs *regs, uint64_t code, uint64_t lane, uint64_t sp)
 {
 	regs->gp.rip = code;

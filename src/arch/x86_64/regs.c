@@ -74,6 +74,28 @@ bool arch_is_native(const struct arch_regs *regs)
 	return regs->gp.cs == 0x33;
 }
 
+uint64_t arch_stack_pointer(const struct arch_regs *regs)
+{
+	return regs->gp.rsp;
+}
+
+uint64_t arch_thread_pointer(const struct arch_regs *regs)
+{
+	return regs->gp.fs_base;
+}
+
+#ifndef NT_X86_SHSTK
+#define NT_X86_SHSTK 0x204
+#endif
+
+bool arch_has_shadow_stack(pid_t tid)
+{
+	uint64_t ssp;
+	struct iovec io = {&ssp, sizeof(ssp)};
+
+	return ptrace(PTRACE_GETREGSET, tid, NT_X86_SHSTK, &io) == 0;
+}
+
 long arch_syscall_nr(const struct arch_regs *regs)
 {
 	return (long)regs->gp.orig_rax;
@@ -102,6 +124,12 @@ void arch_rewind_syscall(struct arch_regs *regs)
 {
 	regs->gp.rax = regs->gp.orig_rax;
 	regs->gp.rip -= 2; /* the length of `syscall` */
+	regs->gp.orig_rax = -1UL;
+}
+
+void arch_finish_syscall(struct arch_regs *regs, int64_t result)
+{
+	regs->gp.rax = result;
 	regs->gp.orig_rax = -1UL;
 }
 

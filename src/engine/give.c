@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Attributes and descriptors: what src/res adds to batches, run in all threads at once, and the
+ * results checked.
+ */
+#include "engine/rtree.h"
+
+#include "base/util.h"
+
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#define MAX_OPS	      32
+#define SCRATCH_WORDS 16
+
+/* One thread's batch in the making. */
+struct gift {
+	struct rtask *t;
+	struct rthread *th;
+	struct batch b;
+	unsigned first[MAX_OPS + 1]; /* calls of ops i: [first[i], first[i + 1]) */
+	uint64_t scratch[MAX_OPS][SCRATCH_WORDS];
+	size_t from, to; /* ops in this batch */
+};
+
+static bool is_zombie(const struct rtask *t)
+{
+	return t->msg->state == CPX__TASK__STATE__ZOMBIE;
+}
+
+static bool applies(const struct gift *g, const struct attr_ops *ops)
+{
+	return ops->give && (ops->per_thread ? !g->th->msg->exited : g->th == &g->t->thread[0]);
+}
+
+static int gift_context(const struct gift *g, const struct attr_ops *ops, struct err *err)
+{
+	err_context(err, "%s", ops->name);
+	if (g->th != &g->t->thread[0])
+		err_context(err, "thread %d", g->th->tid);
+	return rtask_context(g->t, err);
+}
+
+static int check_calls(const struct gift *g, size_t i, struct err *err)
+{
+	for (unsigned k = g->first[i]; k < g->first[i + 1]; k++)
+		if (batch_ret(&g->b, k) < 0 && batch_ret(&g->b, k) > -4096)
+			return err_sys(err, (int)batch_ret(&g->b, k), "call %llu failed",
+				       (unsigned long long)g->b.call[k].nr);
+	return 0;
+}
+
+static int check_gift(struct rtree *rt, struct gift *g, enum give_stage stage, struct err *err)
+{
+	for (size_t i = g->from; i < g->to; i++) {
+		const struct attr_ops *ops = attr_registry[i];
+		int r;
+
+		if (!applies(g, ops))
+			continue;
+		r = ops->given ? ops->given(&rt->ctx, stage, g->t->msg, g->th->msg, &g->b,
+					    g->scratch[i], err) :
+				 check_calls(g, i, err);
+		if (r < 0)
+			return gift_context(g, ops, err);
+	}
+	return 0;
+}
+
+/* Adds ops from g->from on, until the batch is tight. */
+static int wrap(struct rtree *rt, struct gift *g, enum give_stage stage, struct err *err)
+{
+	size_t i;
+
+	g->b = lane_batch(&rt->box, g->th->lane);
+	for (i = g->from; attr_registry[i] && !batch_is_tight(&g->b, 200, 32768); i++) {
+		const struct attr_ops *ops = attr_registry[i];
+		int r = 0;
+
+		g->first[i] = g->b.n;
+		if (applies(g, ops))
+			r = ops->give(&rt->ctx, stage, g->t->msg, g->th->msg, &g->b, g->scratch[i], err);
+		if (r < 0)
+			return gift_context(g, ops, err);
+		g->first[i + 1] = g->b.n;
+	}
+	g->to = i;
+	return g->b.n ? lane_post(mailbox_lane(&rt->box, g->th->lane), &g->b, err) : 0;
+}
+
+static int collect(struct rtree *rt, struct gift *g, enum give_stage stage, struct err *err)
+{
+	int r = 0;
+
+	if (g->b.n)
+		r = lane_wait(mailbox_lane(&rt->box, g->th->lane), g->t->pidfd, err);
+	return r < 0 ? rtask_context(g->t, err) : check_gift(rt, g, stage, err);
+}
+
+static int give_round(struct rtree *rt, struct gift *gift, size_t n, enum give_stage stage, struct err *err)
+{
+	bool is_more = true;
+	int r = 0;
+
+	while (is_more && r == 0) {
+		is_more = false;
+		for (size_t i = 0; i < n && r == 0; i++)
+			r = wrap(rt, &gift[i], stage, err);
+		for (size_t i = 0; i < n && r == 0; i++) {
+			r = collect(rt, &gift[i], stage, err);
+			gift[i].from = gift[i].to;
+			is_more |= attr_registry[gift[i].to] != NULL;
+		}
+	}
+	return r;
+}
+
+int give_attributes(struct rtree *rt, rtask_filter *want, const void *arg, enum give_stage stage,
+		    struct err *err)
+{
+	_cleanup_free_ struct gift *gift = calloc(rt->next_lane + 1, sizeof(*gift));
+	size_t n = 0;
+
+	if (!gift)
+		return err_nomem(err);
+	for (size_t i = 0; i < rt->n; i++) {
+		struct rtask *t = rt->task[i];
+
+		if (!t->msg || is_zombie(t) || !want(t, arg))
+			continue;
+		for (size_t k = 0; k < t->nthreads; k++)
+			gift[n++] = (struct gift){.t = t, .th = &t->thread[k]};
+	}
+	return give_round(rt, gift, n, stage, err);
+}
+
+int give_outside(struct rtree *rt, rtask_filter *want, const void *arg, struct err *err)
+{
+	for (size_t i = 0; i < rt->n; i++) {
+		struct rtask *t = rt->task[i];
+
+		if (!t->msg || is_zombie(t) || !want(t, arg))
+			continue;
+		for (size_t k = 0; attr_registry[k]; k++) {
+			const struct attr_ops *ops = attr_registry[k];
+
+			if (ops->give_outside && ops->give_outside(&rt->ctx, t->msg, t->pid, err) < 0) {
+				err_context(err, "%s", ops->name);
+				return rtask_context(t, err);
+			}
+		}
+	}
+	return 0;
+}
+
+/* ---- descriptors ---------------------------------------------------------------------------- */
+
+static bool has_own_table(const struct rtree *rt, const struct rtask *t)
+{
+	for (size_t i = 0; i < rt->n && rt->task[i] != t; i++)
+		if (rt->task[i]->msg && !is_zombie(rt->task[i]) &&
+		    rt->task[i]->msg->fd_table == t->msg->fd_table)
+			return false;
+	return true;
+}
+
+static int run_unfailing(struct rtree *rt, struct rtask *t, const struct batch *b, struct err *err)
+{
+	int r = b->n ? rtask_run(rt, t, b, err) : 0;
+
+	for (unsigned i = 0; i < b->n && r == 0; i++)
+		if (batch_ret(b, i) < 0) {
+			err_sys(err, (int)batch_ret(b, i), "cannot install descriptors (call %llu, %llu, %llu)",
+				(unsigned long long)b->call[i].nr, (unsigned long long)b->call[i].arg[0],
+				(unsigned long long)b->call[i].arg[1]);
+			r = rtask_context(t, err);
+		}
+	return r;
+}
+
+static int install(struct rtree *rt, struct rtask *t, const Cpx__FdTable *table, struct err *err)
+{
+	size_t cursor = 0;
+	int r, more;
+
+	do {
+		struct batch b = rtask_batch(rt, t);
+
+		more = files_install(&rt->ctx, table, &b, -1, &cursor, err);
+		r = more < 0 ? more : run_unfailing(rt, t, &b, err);
+	} while (r == 0 && more > 0);
+	return r;
+}
+
+static int settle(struct rtree *rt, struct rtask *t, const Cpx__FdTable *table, struct err *err)
+{
+	size_t cursor = 0;
+	int r, more;
+
+	do {
+		struct batch b = rtask_batch(rt, t);
+
+		more = files_settle(&rt->ctx, t->msg, table, &b, &cursor, err);
+		r = more < 0 ? more : b.n ? rtask_run(rt, t, &b, err) : 0;
+		if (r == 0)
+			r = files_settled(&rt->ctx, t->msg, &b, err);
+	} while (r == 0 && more > 0);
+	return r < 0 ? rtask_context(t, err) : 0;
+}
+
+typedef int table_fn(struct rtree *rt, struct rtask *t, const Cpx__FdTable *table, struct err *err);
+
+static int each_table(struct rtree *rt, table_fn *fn, bool once_per_table, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < rt->n && r == 0; i++) {
+		struct rtask *t = rt->task[i];
+
+		if (!t->msg || is_zombie(t) || (once_per_table && !has_own_table(rt, t)))
+			continue;
+		r = fn(rt, t, image_fd_table(rt->image, t->msg->fd_table), err);
+	}
+	return r;
+}
+
+int give_descriptors(struct rtree *rt, struct err *err)
+{
+	return each_table(rt, install, true, err);
+}
+
+int give_settle(struct rtree *rt, struct err *err)
+{
+	return each_table(rt, settle, false, err);
+}
+
+/* ---- names ---------------------------------------------------------------------------------- */
+
+static int give_name(struct rtree *rt, struct rtask *t, struct rthread *th, struct err *err)
+{
+	struct batch b = lane_batch(&rt->box, th->lane);
+	const ProtobufCBinaryData *comm = th->msg->comm.len ? &th->msg->comm : &t->msg->comm;
+	char name[16] = "";
+
+	memcpy(name, comm->data, MIN(comm->len, sizeof(name) - 1));
+	BATCH_CALL(&b, SYS_prctl, PR_SET_NAME, batch_in(&b, name, sizeof(name)));
+	return lane_run(mailbox_lane(&rt->box, th->lane), &b, t->pidfd, err);
+}
+
+int give_names(struct rtree *rt, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < rt->n; i++) {
+		struct rtask *t = rt->task[i];
+
+		for (size_t k = 0; t->msg && !is_zombie(t) && k < t->nthreads && r == 0; k++)
+			r = give_name(rt, t, &t->thread[k], err);
+	}
+	return r;
+}

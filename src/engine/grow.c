@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Tasks: each is cloned by its parent with its old number (clone3(2), set_tid), the root by the
+ * coordinator. A task's memory stands before its children are cloned.
+ *
+ * Sessions cannot be joined, only inherited or begun. So children of the session in which their
+ * parent was born are cloned before the parent begins its own; children of a session whose leader
+ * has ended are cloned by a stand-in with the leader's number, and become their parent's when
+ * the stand-in ends (the parent is made a subreaper for that time; kernel/exit.c,
+ * find_new_reaper).
+ */
+#include "engine/rtree.h"
+
+#include "base/util.h"
+
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+/* ---- bookkeeping ---------------------------------------------------------------------------- */
+
+static int add_thread(struct rtree *rt, struct rtask *t, const Cpx__Thread *msg, pid_t tid,
+		      struct err *err)
+{
+	struct rthread *th = &t->thread[t->nthreads];
+
+	if (rt->next_lane >= rt->box.nlanes)
+		return err_set(err, -ENOSPC, "the mailbox is full");
+	*th = (struct rthread){.msg = msg, .tid = tid, .lane = rt->next_lane++};
+	lane_init_fresh(mailbox_lane(&rt->box, th->lane));
+	t->nthreads++;
+	return 0;
+}
+
+static int add_task(struct rtree *rt, struct rtask *parent, const Cpx__Task *msg, pid_t pid,
+		    struct rtask **ret, struct err *err)
+{
+	struct rtask *t = calloc(1, sizeof(*t));
+
+	if (!t || grow(&rt->task, &rt->max, rt->n, sizeof(*rt->task)) < 0) {
+		free(t);
+		return err_nomem(err);
+	}
+	t->msg = msg;
+	t->parent = parent;
+	t->pid = pid;
+	t->pidfd = t->mem_fd = t->uffd = -1;
+	t->birth_sid = t->sid = parent ? parent->sid : rt->external_sid;
+	t->pgid = parent ? parent->pgid : rt->external_pgid;
+	rt->task[rt->n++] = t;
+	*ret = t;
+	t->thread = calloc(msg ? MAX(msg->n_thread, 1) : 1, sizeof(*t->thread));
+	if (!t->thread)
+		return err_nomem(err);
+	return add_thread(rt, t, msg && msg->n_thread ? msg->thread[0] : NULL, pid, err);
+}
+
+/* What ends before the switch is not seized: its parent must be able to wait for it. */
+static bool will_end(const struct rtask *t)
+{
+	return t->msg && (t->msg->state == CPX__TASK__STATE__ZOMBIE ||
+			  (t->msg->n_thread && t->msg->thread[0]->exited));
+}
+
+/* Everything that is ours dies with the coordinator until the switch is done. */
+static int seize(struct rtask *t, struct err *err)
+{
+	if (will_end(t))
+		return 0;
+	if (ptrace(PTRACE_SEIZE, t->pid, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD) < 0)
+		return err_sys(err, -errno, "cannot trace the new task %d", t->pid);
+	t->thread[0].is_seized = true;
+	return 0;
+}
+
+static int born(struct rtask *t, struct err *err)
+{
+	t->is_alive = true;
+	t->pidfd = syscall(SYS_pidfd_open, t->pid, 0);
+	if (t->pidfd < 0)
+		return err_sys(err, -errno, "cannot open a pidfd of the new task %d", t->pid);
+	return seize(t, err);
+}
+
+static int clone_failed(const struct rtask *t, int code, struct err *err)
+{
+	if (code == -EEXIST)
+		return err_set(err, code, "PID %d is taken meanwhile", t->pid);
+	return err_sys(err, code, "cannot clone task %d", t->pid);
+}
+
+/* ---- cloning -------------------------------------------------------------------------------- */
+
+static pid_t clone_into_loop(struct rtree *rt, struct rtask *t, pid_t *set_tid, uint64_t flags)
+{
+	struct clone_args a = {.flags = flags, .exit_signal = SIGCHLD,
+			       .set_tid = (uint64_t)set_tid, .set_tid_size = 1};
+	uint64_t lane = mailbox_lane_remote(&rt->box, t->thread[0].lane);
+	pid_t pid = syscall(SYS_clone3, &a, sizeof(a));
+
+	if (pid == 0)
+		arch_jump_loop(rt->code, lane, lane + LANE_SIZE);
+	return pid < 0 ? -errno : pid;
+}
+
+/* All signals are blocked in the tree until the switch: nothing there could handle one. */
+static int clone_root(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	sigset_t all, old;
+	pid_t pid;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &old);
+	pid = clone_into_loop(rt, t, &t->pid, CLONE_CLEAR_SIGHAND);
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	return pid < 0 ? clone_failed(t, pid, err) : born(t, err);
+}
+
+static uint64_t clone_flags(const struct rtask *parent, const struct rtask *t)
+{
+	uint64_t flags = 0;
+
+	if (!t->msg || t->msg->state == CPX__TASK__STATE__ZOMBIE || !parent->msg)
+		return 0;
+	if (t->msg->mm == parent->msg->mm)
+		flags |= CLONE_VM;
+	if (t->msg->fd_table == parent->msg->fd_table)
+		flags |= CLONE_FILES;
+	return flags;
+}
+
+static int clone_from(struct rtree *rt, struct rtask *parent, struct rtask *t, struct err *err)
+{
+	struct batch b = rtask_batch(rt, parent);
+	struct clone_args a = {.flags = clone_flags(parent, t)};
+	pid_t pid = t->pid;
+	int r;
+
+	a.exit_signal = t->msg ? t->msg->exit_signal : SIGCHLD;
+	a.set_tid = batch_in(&b, &pid, sizeof(pid));
+	a.set_tid_size = 1;
+	BATCH_CALL(&b, SYS_clone3, batch_in(&b, &a, sizeof(a)), sizeof(a), 0, 0, 0,
+		   mailbox_lane_remote(&rt->box, t->thread[0].lane));
+	r = rtask_run(rt, parent, &b, err);
+	if (r < 0)
+		return r;
+	if (batch_ret(&b, 0) < 0)
+		return clone_failed(t, batch_ret(&b, 0), err);
+	return born(t, err);
+}
+
+/* ---- one task ------------------------------------------------------------------------------- */
+
+static int own_memory(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	int r;
+
+	if (!t->msg || t->msg->state == CPX__TASK__STATE__ZOMBIE) {
+		t->mm_owner = t->parent ? t->parent->mm_owner : t;
+		t->mm = t->parent ? t->parent->mm : NULL;
+		return 0;
+	}
+	t->mm = image_mm(rt->image, t->msg->mm);
+	if (t->parent && t->parent->mm == t->mm && t->parent->msg) {
+		t->mm_owner = t->parent->mm_owner;
+		return 0;
+	}
+	t->mm_owner = t;
+	r = layout_apply(rt, t, err);
+	return r < 0 ? r : pagein_mm(rt, t, err);
+}
+
+static int one_call(struct rtree *rt, struct rtask *t, const char *what, const uint64_t arg[7],
+		    struct err *err)
+{
+	struct batch b = rtask_batch(rt, t);
+	int r;
+
+	batch_add(&b, arg[0], arg + 1);
+	r = rtask_run(rt, t, &b, err);
+	if (r == 0 && batch_ret(&b, 0) < 0) {
+		err_sys(err, (int)batch_ret(&b, 0), "cannot %s", what);
+		r = rtask_context(t, err);
+	}
+	return r;
+}
+
+static int begin_session(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	int r = one_call(rt, t, "begin a session", (const uint64_t[7]){SYS_setsid}, err);
+
+	if (r == 0)
+		t->sid = t->pgid = t->pid;
+	return r;
+}
+
+static int make_subreaper(struct rtree *rt, struct rtask *t, bool on, struct err *err)
+{
+	return one_call(rt, t, "become a subreaper",
+			(const uint64_t[7]){SYS_prctl, PR_SET_CHILD_SUBREAPER, on}, err);
+}
+
+/* ---- children ------------------------------------------------------------------------------- */
+
+static int grow_task(struct rtree *rt, struct rtask *t, struct err *err);
+
+static int grow_child(struct rtree *rt, struct rtask *by, struct rtask *parent,
+		      const Cpx__Task *msg, struct err *err)
+{
+	struct rtask *t = NULL;
+	int r = add_task(rt, by, msg, msg->pid, &t, err);
+
+	if (r < 0)
+		return r;
+	t->mm_owner = t;
+	r = clone_from(rt, by, t, err);
+	t->parent = parent; /* of which the stand-in, if it is one, has the memory */
+	t->is_stand_in_parent = by != parent;
+	return r < 0 ? r : grow_task(rt, t, err);
+}
+
+static bool is_child(const Cpx__Task *c, const struct rtask *t)
+{
+	return c->ppid == (uint32_t)t->pid && c->pid != (uint32_t)t->pid;
+}
+
+/* Children whose session is sid, or who begin one themselves if leaders is set. */
+static int grow_children(struct rtree *rt, struct rtask *by, struct rtask *t, pid_t sid,
+			 bool leaders, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < rt->image->ntasks && r == 0; i++) {
+		const Cpx__Task *c = rt->image->task[i];
+
+		if (!is_child(c, t) || rtree_find(rt, c->pid))
+			continue;
+		if (c->sid == c->pid ? leaders : c->sid == (uint32_t)sid)
+			r = grow_child(rt, by, t, c, err);
+	}
+	return r;
+}
+
+int rtree_stand_in(struct rtree *rt, struct rtask *t, pid_t pid, struct rtask **ret, struct err *err)
+{
+	int r = add_task(rt, t, NULL, pid, ret, err);
+
+	if (r < 0)
+		return r;
+	(*ret)->mm_owner = t->mm_owner;
+	(*ret)->mm = t->mm;
+	return clone_from(rt, t, *ret, err);
+}
+
+static int grow_by_stand_in(struct rtree *rt, struct rtask *t, pid_t sid, struct err *err)
+{
+	struct rtask *s = NULL;
+	int r = make_subreaper(rt, t, true, err);
+
+	if (r == 0)
+		r = rtree_stand_in(rt, t, sid, &s, err);
+	if (r == 0)
+		r = begin_session(rt, s, err);
+	return r < 0 ? r : grow_children(rt, s, t, sid, false, err);
+}
+
+static int grow_ended_sessions(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < rt->image->ntasks && r == 0; i++) {
+		const Cpx__Task *c = rt->image->task[i];
+
+		if (is_child(c, t) && !rtree_find(rt, c->pid))
+			r = grow_by_stand_in(rt, t, c->sid, err);
+	}
+	return r;
+}
+
+static int grow_task(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	bool leads = t->msg->sid == t->msg->pid;
+	int r = own_memory(rt, t, err);
+
+	if (r == 0 && leads)
+		r = grow_children(rt, t, t, t->birth_sid, false, err);
+	if (r == 0 && leads)
+		r = begin_session(rt, t, err);
+	if (r == 0)
+		r = grow_children(rt, t, t, t->sid, true, err);
+	return r < 0 ? r : grow_ended_sessions(rt, t, err);
+}
+
+/* Detached, or in a PID namespace of its own, the tree must not hang on our session: the root begins one
+ * in the place of the session that nobody of the tree leads. */
+static int leave_our_session(struct rtree *rt, struct rtask *root, struct err *err)
+{
+	int r;
+
+	if (!rt->ctx.detached || root->msg->sid == root->msg->pid)
+		return 0;
+	r = one_call(rt, root, "begin a session", (const uint64_t[7]){SYS_setsid}, err);
+	root->sid = root->birth_sid = rt->external_sid;
+	return r;
+}
+
+int rtree_grow(struct rtree *rt, struct err *err)
+{
+	const Cpx__Task *msg = image_task(rt->image, rt->image->info->root_pid);
+	struct rtask *root = NULL;
+	int r = add_task(rt, NULL, msg, msg->pid, &root, err);
+
+	if (r == 0)
+		r = clone_root(rt, root, err);
+	if (r == 0)
+		r = leave_our_session(rt, root, err);
+	return r < 0 ? r : grow_task(rt, root, err);
+}

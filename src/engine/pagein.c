@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Pages into the address spaces under construction, each before its task's children are cloned, so
+ * that they share them copy-on-write. Large anonymous memory is filled by userfaultfd(2)
+ * (UFFDIO_COPY), everything else by writing /proc/PID/mem.
+ *
+ * An image in a file is read by several workers through its index; a pipe in its own order, which is
+ * the order in which tasks are made.
+ */
+#include "engine/rtree.h"
+
+#include "base/kabi.h"
+#include "base/util.h"
+
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#define UFFD_WORTH (1UL << 20) /* bytes from which a userfaultfd pays */
+#define WORKERS_WORTH (4UL << 20)
+
+/* ---- one chunk ------------------------------------------------------------------------------ */
+
+static bool is_fresh(uint64_t addr, void *arg)
+{
+	return layout_is_fresh(arg, addr);
+}
+
+static int note_pages(struct rtask *t, const struct chunk_ref *c)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		if (grow(&t->pages.r, &t->pages.max, t->pages.n, sizeof(*t->pages.r)) < 0)
+			return -ENOMEM;
+		t->pages.r[t->pages.n++] = (struct page_range){c->ext[i].addr, c->ext[i].len};
+	}
+	return 0;
+}
+
+/* Pages equal to the parent's that could not be kept (the mapping is another one): copied from it. */
+static int copy_from_parent(struct rtask *t, uint64_t addr, uint64_t len, struct err *err)
+{
+	static const size_t step = 64 << 10;
+	_cleanup_free_ uint8_t *buf = malloc(step);
+
+	if (!buf)
+		return err_nomem(err);
+	while (len) {
+		size_t n = MIN(len, step);
+
+		if (pread(t->parent->mm_owner->mem_fd, buf, n, addr) != (ssize_t)n ||
+		    pwrite(t->mem_fd, buf, n, addr) != (ssize_t)n)
+			return err_sys(err, -errno, "cannot copy memory at %#llx from the parent",
+				       (unsigned long long)addr);
+		addr += n;
+		len -= n;
+	}
+	return 0;
+}
+
+/* The parts of [addr, addr + len) that are not kept. */
+static int inherit_extent(struct rtask *t, uint64_t addr, uint64_t len, struct err *err)
+{
+	uint64_t end = addr + len;
+
+	for (size_t i = 0; i < t->kept.n && addr < end; i++) {
+		const struct page_range *k = &t->kept.r[i];
+		int r;
+
+		if (k->addr + k->len <= addr || k->addr >= end)
+			continue;
+		r = k->addr > addr ? copy_from_parent(t, addr, k->addr - addr, err) : 0;
+		if (r < 0)
+			return r;
+		addr = k->addr + k->len;
+	}
+	return addr < end ? copy_from_parent(t, addr, end - addr, err) : 0;
+}
+
+static int inherit_chunk(struct rtask *t, const struct chunk_ref *c, struct err *err)
+{
+	int r = 0;
+
+	if (!t->parent)
+		return err_set(err, -EBADMSG, "the root's memory refers to a parent");
+	for (unsigned i = 0; i < c->n && r == 0; i++)
+		r = inherit_extent(t, c->ext[i].addr, c->ext[i].len, err);
+	return r;
+}
+
+static int fill_one(struct rtask *t, const struct chunk_ref *c, const void *data, struct err *err)
+{
+	struct fill_target target = {t->pid, t->mem_fd, t->uffd, t->mm};
+
+	if (c->kind == CHUNK_INHERIT)
+		return inherit_chunk(t, c, err);
+	return fill_chunk(&target, c, data, is_fresh, t, err);
+}
+
+/* ---- userfaultfd ---------------------------------------------------------------------------- */
+
+static int register_piece(struct rtask *t, uint64_t start, uint64_t end, struct err *err)
+{
+	struct uffdio_register reg = {.range = {start, end - start},
+				      .mode = UFFDIO_REGISTER_MODE_MISSING};
+
+	if (start < end && ioctl(t->uffd, UFFDIO_REGISTER, &reg) < 0)
+		return err_sys(err, -errno, "cannot register %#llx-%#llx with userfaultfd",
+			       (unsigned long long)start, (unsigned long long)end);
+	return 0;
+}
+
+static int register_vma(struct rtask *t, const Cpx__Vma *v, struct err *err)
+{
+	uint64_t at = v->start;
+	int r = 0;
+
+	for (size_t i = 0; i < t->kept.n && r == 0; i++) {
+		const struct page_range *k = &t->kept.r[i];
+
+		if (k->addr + k->len <= at || k->addr >= v->end)
+			continue;
+		r = register_piece(t, at, k->addr, err);
+		at = k->addr + k->len;
+	}
+	return r < 0 ? r : register_piece(t, at, v->end, err);
+}
+
+/* In the task itself, then taken over: a userfaultfd belongs to the mm that makes it. */
+static int make_uffd(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	struct batch b = rtask_batch(rt, t);
+	struct uffdio_api api = {.api = UFFD_API};
+	int r, fd;
+
+	/* Faults of the kernel on these pages do not happen: nothing runs there before they are filled. */
+	BATCH_CALL(&b, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+	r = rtask_run(rt, t, &b, err);
+	if (r < 0)
+		return r;
+	fd = batch_ret(&b, 0);
+	if (fd < 0)
+		return 0; /* not to be had here: written by /proc/PID/mem */
+	t->uffd = syscall(SYS_pidfd_getfd, t->pidfd, fd, 0);
+	if (t->uffd < 0)
+		return err_sys(err, -errno, "cannot take over the userfaultfd");
+	if (ioctl(t->uffd, UFFDIO_API, &api) < 0)
+		return err_sys(err, -errno, "cannot set up userfaultfd");
+	b = rtask_batch(rt, t);
+	BATCH_CALL(&b, SYS_close, fd);
+	return rtask_run(rt, t, &b, err);
+}
+
+static int start_uffd(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	int r = make_uffd(rt, t, err);
+
+	for (size_t i = 0; i < t->mm->n_vma && r == 0 && t->uffd >= 0; i++)
+		if (t->mm->vma[i]->kind == CPX__VMA__KIND__ANON)
+			r = register_vma(t, t->mm->vma[i], err);
+	return r;
+}
+
+static void end_uffd(struct rtask *t)
+{
+	if (t->uffd >= 0)
+		close(t->uffd);
+	t->uffd = -1;
+}
+
+/* ---- pages that the parent has and this task has not ------------------------------------------ */
+
+static int by_addr(const void *a, const void *b)
+{
+	const struct page_range *x = a, *y = b;
+
+	return x->addr < y->addr ? -1 : x->addr > y->addr;
+}
+
+static int zap(struct remote *r, uint64_t start, uint64_t end, struct err *err)
+{
+	if (start >= end)
+		return 0;
+	return REMOTE_CALL(r, "drop pages", err, SYS_madvise, start, end - start, MADV_DONTNEED);
+}
+
+/* Of [start, end), which the parent has populated, what is not in own. *i: where to go on looking. */
+static int zap_missing(struct remote *r, const struct page_ranges *own, size_t *i, uint64_t start,
+		       uint64_t end, struct err *err)
+{
+	int ret = 0;
+
+	while (*i < own->n && own->r[*i].addr + own->r[*i].len <= start)
+		++*i;
+	for (size_t k = *i; k < own->n && own->r[k].addr < end && ret == 0; k++) {
+		ret = zap(r, start, own->r[k].addr, err);
+		start = MAX(start, own->r[k].addr + own->r[k].len);
+	}
+	return ret < 0 ? ret : zap(r, start, end, err);
+}
+
+static int zap_kept(struct remote *r, struct rtask *t, const struct page_range *k, size_t *own,
+		    struct err *err)
+{
+	const struct page_ranges *theirs = &t->parent->mm_owner->pages;
+	int ret = 0;
+
+	for (size_t i = 0; i < theirs->n && ret == 0; i++) {
+		uint64_t start = MAX(theirs->r[i].addr, k->addr);
+		uint64_t end = MIN(theirs->r[i].addr + theirs->r[i].len, k->addr + k->len);
+
+		if (theirs->r[i].addr >= k->addr + k->len)
+			break;
+		if (start < end)
+			ret = zap_missing(r, &t->pages, own, start, end, err);
+	}
+	return ret;
+}
+
+static bool is_private(const struct rtask *t, uint64_t addr)
+{
+	for (size_t i = 0; i < t->mm->n_vma; i++)
+		if (t->mm->vma[i]->start <= addr && addr < t->mm->vma[i]->end)
+			return t->mm->vma[i]->kind == CPX__VMA__KIND__ANON ||
+			       t->mm->vma[i]->kind == CPX__VMA__KIND__FILE_PRIVATE;
+	return false;
+}
+
+static int drop_stale(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	_cleanup_free_ struct remote *r = malloc(sizeof(*r));
+	size_t own = 0;
+	int ret = 0;
+
+	if (!r)
+		return err_nomem(err);
+	remote_begin(r, rt, t);
+	for (size_t i = 0; i < t->kept.n && ret == 0; i++)
+		if (is_private(t, t->kept.r[i].addr))
+			ret = zap_kept(r, t, &t->kept.r[i], &own, err);
+	return ret < 0 ? ret : remote_flush(r, err);
+}
+
+/* ---- from a file: by index, with workers ------------------------------------------------------ */
+
+struct job {
+	struct rtree *rt;
+	struct rtask *t; /* NULL: an object's chunks */
+	size_t next, end; /* chunks */
+	uint32_t object;
+	uint64_t done;
+	pthread_mutex_t lock;
+	int ret;
+	struct err err;
+};
+
+static bool take_chunk(struct job *j, size_t *ret)
+{
+	bool is_taken = false;
+
+	pthread_mutex_lock(&j->lock);
+	while (!is_taken && j->ret == 0 && j->next < j->end) {
+		const struct chunk_ref *c = &j->rt->image->chunk[j->next];
+
+		is_taken = c->object == j->object;
+		*ret = j->next++;
+	}
+	pthread_mutex_unlock(&j->lock);
+	return is_taken;
+}
+
+static void job_failed(struct job *j, int ret, const struct err *err)
+{
+	pthread_mutex_lock(&j->lock);
+	if (j->ret == 0) {
+		j->ret = ret;
+		j->err = *err;
+	}
+	pthread_mutex_unlock(&j->lock);
+}
+
+static int do_chunk(struct job *j, const struct chunk_ref *c, void *buf, struct err *err)
+{
+	int r = 0;
+
+	if (c->kind == CHUNK_DATA)
+		r = image_read_chunk(j->rt->image, c, buf, err);
+	if (r < 0)
+		return r;
+	__atomic_add_fetch(&j->rt->filled, c->data_len, __ATOMIC_RELAXED);
+	return j->t ? fill_one(j->t, c, buf, err) : objects_fill(&j->rt->ctx, c, buf, err);
+}
+
+static void *worker(void *arg)
+{
+	struct job *j = arg;
+	struct err err = ERR_INIT;
+	_cleanup_free_ void *buf = malloc(CHUNK_MAX);
+	size_t i;
+	int r = buf ? 0 : err_nomem(&err);
+
+	while (r == 0 && take_chunk(j, &i))
+		r = do_chunk(j, &j->rt->image->chunk[i], buf, &err);
+	if (r < 0)
+		job_failed(j, r, &err);
+	return NULL;
+}
+
+static int run_job(struct job *j, uint64_t bytes, struct err *err)
+{
+	pthread_t thread[64];
+	unsigned n = 0, want = bytes < WORKERS_WORTH ? 0 : MIN(j->rt->workers, ARRAY_SIZE(thread)) - 1;
+
+	pthread_mutex_init(&j->lock, NULL);
+	while (n < want && pthread_create(&thread[n], NULL, worker, j) == 0)
+		n++;
+	worker(j);
+	for (unsigned i = 0; i < n; i++)
+		pthread_join(thread[i], NULL);
+	pthread_mutex_destroy(&j->lock);
+	if (j->ret < 0)
+		*err = j->err;
+	if (j->rt->progress)
+		j->rt->progress(j->rt->progress_data, j->rt->filled);
+	return j->ret;
+}
+
+/* The span of chunks of one object, and their bytes. Chunks are grouped by object in the file. */
+static uint64_t find_chunks(const struct image *im, uint32_t object, size_t *ret_first, size_t *ret_end)
+{
+	uint64_t bytes = 0;
+
+	*ret_first = im->nchunks;
+	*ret_end = 0;
+	for (size_t i = 0; i < im->nchunks; i++) {
+		if (im->chunk[i].object != object)
+			continue;
+		*ret_first = MIN(*ret_first, i);
+		*ret_end = i + 1;
+		bytes += im->chunk[i].data_len;
+	}
+	return bytes;
+}
+
+static int fill_by_index(struct rtree *rt, struct rtask *t, uint32_t object, struct err *err)
+{
+	struct job j = {.rt = rt, .t = t, .object = object};
+	uint64_t bytes = find_chunks(rt->image, object, &j.next, &j.end);
+	int r = 0;
+
+	if (j.next >= j.end)
+		return 0;
+	if (t && bytes >= UFFD_WORTH)
+		r = start_uffd(rt, t, err);
+	for (size_t i = j.next; i < j.end && r == 0 && t; i++)
+		if (rt->image->chunk[i].object == object && note_pages(t, &rt->image->chunk[i]) < 0)
+			r = err_nomem(err);
+	if (r == 0)
+		r = run_job(&j, bytes, err);
+	if (t)
+		end_uffd(t);
+	return r;
+}
+
+/* ---- from a pipe: in its order ---------------------------------------------------------------- */
+
+static int next_chunk(struct rtree *rt, struct err *err)
+{
+	int r;
+
+	if (rt->has_pending)
+		return 0;
+	if (!rt->pending_data)
+		rt->pending_data = malloc(CHUNK_MAX);
+	if (!rt->pending_data)
+		return err_nomem(err);
+	r = image_next_chunk(rt->stream, &rt->pending, rt->pending_data, err);
+	rt->has_pending = r == 0;
+	return r;
+}
+
+static int take_pending(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	int r = t && note_pages(t, &rt->pending) < 0 ? err_nomem(err) : 0;
+
+	if (r == 0)
+		r = t ? fill_one(t, &rt->pending, rt->pending_data, err) :
+			objects_fill(&rt->ctx, &rt->pending, rt->pending_data, err);
+	rt->has_pending = false;
+	rt->filled += rt->pending.data_len;
+	if (rt->progress)
+		rt->progress(rt->progress_data, rt->filled);
+	return r;
+}
+
+static int fill_by_stream(struct rtree *rt, struct rtask *t, uint32_t object, struct err *err)
+{
+	int r = 0;
+
+	while ((r = next_chunk(rt, err)) == 0 && rt->pending.object == object) {
+		if (t && t->uffd < 0 && rt->pending.data_len == CHUNK_MAX)
+			r = start_uffd(rt, t, err);
+		if (r == 0)
+			r = take_pending(rt, t, err);
+		if (r < 0)
+			break;
+	}
+	if (t)
+		end_uffd(t);
+	return r == -ENODATA ? 0 : r;
+}
+
+/* ---- what the engine calls -------------------------------------------------------------------- */
+
+static int fill_all(struct rtree *rt, struct rtask *t, uint32_t object, struct err *err)
+{
+	return rt->stream ? fill_by_stream(rt, t, object, err) : fill_by_index(rt, t, object, err);
+}
+
+int pagein_objects(struct rtree *rt, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < rt->image->nobjects && r == 0; i++)
+		r = fill_all(rt, NULL, rt->image->object[i]->id, err);
+	return r;
+}
+
+int pagein_mm(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	char path[32];
+	int r;
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", t->pid);
+	t->mem_fd = open(path, O_RDWR | O_CLOEXEC);
+	if (t->mem_fd < 0)
+		return err_sys(err, -errno, "cannot open %s", path);
+	r = fill_all(rt, t, t->mm->id, err);
+	if (r < 0)
+		return rtask_context(t, err);
+	qsort(t->pages.r, t->pages.n, sizeof(*t->pages.r), by_addr);
+	return t->parent ? drop_stale(rt, t, err) : 0;
+}
+
+int pagein_end(struct rtree *rt, struct err *err)
+{
+	int r;
+
+	if (!rt->stream)
+		return 0;
+	r = next_chunk(rt, err);
+	if (r == 0)
+		return err_set(err, -EBADMSG, "the image holds memory of object %u out of order",
+			       rt->pending.object);
+	return r == -ENODATA ? 0 : r;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The plan of a restore: where PIDs, clocks, the terminal and rights come from. Made, and all
+ * refusals collected, before anything is created.
+ */
+#ifndef CPX_ENGINE_PLAN_H
+#define CPX_ENGINE_PLAN_H
+
+#include "base/err.h"
+#include "cpx.h"
+#include "image/image.h"
+#include "res/res.h"
+
+struct plan {
+	bool new_pid_ns, new_user_ns, new_time_ns;
+	int64_t monotonic_offset_ns, boottime_offset_ns; /* of the new time namespace */
+	size_t lanes; /* of the mailbox */
+};
+
+int plan_make(const struct image *im, const struct cpx_restore_options *o, struct plan *ret,
+	      struct refusals *refusals, struct err *err);
+
+/* Everything that the resources refuse. */
+int plan_check_resources(struct restore_ctx *c, struct err *err);
+
+/* Room in RLIMIT_NOFILE for the descriptors that cpx opens for the tree: raises the soft limit. */
+int plan_raise_nofile(struct restore_ctx *c, struct err *err);
+
+#endif

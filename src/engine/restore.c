@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cpx_restore(): reads the image, plans, builds the tree stage by stage, lets it run, and in the
+ * foreground stands by as its parent.
+ */
+#include "cpx.h"
+
+#include "base/util.h"
+#include "engine/foreground.h"
+#include "engine/host.h"
+#include "engine/nspace.h"
+#include "engine/plan.h"
+#include "engine/result.h"
+#include "engine/rtree.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+struct restoration {
+	const struct cpx_restore_options *o;
+	struct cpx_result *result;
+	struct source source;
+	struct image *image;
+	struct plan plan;
+	struct refusals refusals;
+	struct rtree rt;
+	struct terminal_state terminal;
+};
+
+/* ---- stages ----------------------------------------------------------------------------------- */
+
+static bool is_any(const struct rtask *t, const void *arg)
+{
+	return true;
+}
+
+static bool is_going_on(const struct rtask *t, const void *arg)
+{
+	return t->msg->state == CPX__TASK__STATE__RUNNING;
+}
+
+static bool is_this(const struct rtask *t, const void *arg)
+{
+	return t == arg;
+}
+
+static int stage_space(struct rtree *rt, struct err *err)
+{
+	const struct image *im = rt->image;
+	size_t lanes = 1;
+
+	/* A stand-in at most for each group and session. */
+	for (size_t i = 0; i < im->ntasks; i++)
+		lanes += MAX(im->task[i]->n_thread, 1) + 2;
+	return space_setup(rt, lanes, err);
+}
+
+static int stage_open(struct rtree *rt, struct err *err)
+{
+	return files_open_all(&rt->ctx, err);
+}
+
+static int stage_objects(struct rtree *rt, struct err *err)
+{
+	int r = objects_create(&rt->ctx, rt->stage, err);
+
+	if (r == 0)
+		r = pagein_objects(rt, err);
+	return r < 0 ? r : objects_finish(&rt->ctx, err);
+}
+
+static int stage_early(struct rtree *rt, struct err *err)
+{
+	return give_attributes(rt, is_any, NULL, GIVE_EARLY, err);
+}
+
+static int stage_settle_objects(struct rtree *rt, struct err *err)
+{
+	return objects_settle(&rt->ctx, err);
+}
+
+static int stage_finish_layout(struct rtree *rt, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < rt->n && r == 0; i++)
+		if (rt->task[i]->msg && rt->task[i]->mm_owner == rt->task[i] &&
+		    rt->task[i]->msg->state != CPX__TASK__STATE__ZOMBIE)
+			r = layout_finish(rt, rt->task[i], err);
+	return r;
+}
+
+/* From memory and descriptors to the registers, for some of the tasks. */
+static int finish(struct rtree *rt, rtask_filter *want, const void *arg, struct err *err)
+{
+	int r = give_attributes(rt, want, arg, GIVE_MAIN, err);
+
+	if (r == 0)
+		r = give_outside(rt, want, arg, err);
+	if (r == 0)
+		r = give_attributes(rt, want, arg, GIVE_CREDS, err);
+	if (r == 0)
+		r = give_attributes(rt, want, arg, GIVE_LATE, err);
+	return r < 0 ? r : switch_tasks(rt, want, arg, err);
+}
+
+/* Stopped tasks first, children before parents: their parents are told of each stop, and what that leaves
+ * with them (a SIGCHLD) is cleared when their own signals are set up. */
+static int stage_stopped(struct rtree *rt, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = rt->n; i-- > 0 && r == 0;) {
+		struct rtask *t = rt->task[i];
+
+		if (!t->msg || t->msg->state != CPX__TASK__STATE__STOPPED)
+			continue;
+		r = finish(rt, is_this, t, err);
+		if (r == 0)
+			r = switch_stop(rt, t, err);
+	}
+	return r;
+}
+
+static int stage_running(struct rtree *rt, struct err *err)
+{
+	return finish(rt, is_going_on, NULL, err);
+}
+
+static const struct {
+	const char *name;
+	int (*run)(struct rtree *rt, struct err *err);
+} stages[] = {
+	{"addresses", stage_space},
+	{"descriptors", stage_open},
+	{"shared memory", stage_objects},
+	{"tasks", rtree_grow},
+	{"end of the image", pagein_end},
+	{"threads", threads_clone},
+	{"process groups", family_join_groups},
+	{"zombies", family_end_zombies},
+	{"early attributes", stage_early},
+	{"shared memory", stage_settle_objects},
+	{"memory", stage_finish_layout},
+	{"names", give_names},
+	{"descriptors", give_descriptors},
+	{"locks and terminals", give_settle},
+	{"stopped tasks", stage_stopped},
+	{"attributes and registers", stage_running},
+};
+
+static void progress(struct restoration *j, const char *stage, uint64_t done, uint64_t total)
+{
+	if (j->o->progress.update)
+		j->o->progress.update(j->o->progress.data, stage, done, total);
+}
+
+static void memory_progress(void *data, uint64_t done)
+{
+	struct restoration *j = data;
+
+	progress(j, "memory", done, j->image->info->memory_bytes);
+}
+
+static int run_stages(struct restoration *j, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(stages) && r == 0; i++) {
+		progress(j, stages[i].name, i, ARRAY_SIZE(stages));
+		r = stages[i].run(&j->rt, err);
+	}
+	return r;
+}
+
+/* ---- preparing -------------------------------------------------------------------------------- */
+
+static int open_image(struct restoration *j, int *fd, struct err *err)
+{
+	const char *input = j->o->input;
+	int r;
+
+	*fd = strcmp(input, "-") == 0 ? dup(j->o->in_fd) : open(input, O_RDONLY | O_CLOEXEC);
+	if (*fd < 0)
+		return err_sys(err, -errno, "cannot open '%s'", input);
+	r = source_open_fd(&j->source, *fd, err);
+	if (r == 0)
+		r = image_open(&j->source, &j->image, err);
+	return r < 0 ? err_context(err, "%s", strcmp(input, "-") ? input : "standard input"), r : 0;
+}
+
+static int open_terminal(const struct cpx_restore_options *o)
+{
+	int fd;
+
+	if (o->detach)
+		return -1;
+	fd = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+	return fd < 0 && isatty(0) ? fcntl(0, F_DUPFD_CLOEXEC, 3) : fd;
+}
+
+static unsigned count_cpus(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : CPU_COUNT(&set);
+}
+
+static void setup_tree(struct restoration *j)
+{
+	struct restore_ctx *c = &j->rt.ctx;
+	const Cpx__Image *info = j->image->info;
+
+	c->image = j->image;
+	c->refusals = &j->refusals;
+	c->new_pid_ns = j->plan.new_pid_ns;
+	c->in_user_ns = j->plan.new_user_ns;
+	c->is_privileged = geteuid() == 0 && !j->plan.new_user_ns;
+	c->detached = j->o->detach;
+	c->fd_base = files_fd_base(j->image);
+	j->rt.image = j->image;
+	j->rt.stream = j->source.is_seekable ? NULL : j->image;
+	j->rt.external_sid = info->external_sid;
+	j->rt.external_pgid = info->external_pgid;
+	j->rt.workers = j->o->workers ? j->o->workers : count_cpus();
+	j->rt.progress = memory_progress;
+	j->rt.progress_data = j;
+}
+
+static int prepare(struct restoration *j, struct err *err)
+{
+	int r = host_check(j->image->info->host, &j->refusals, err);
+
+	if (r == 0)
+		r = plan_make(j->image, j->o, &j->plan, &j->refusals, err);
+	if (r < 0)
+		return r;
+	setup_tree(j);
+	j->rt.ctx.proc_fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (j->rt.ctx.proc_fd < 0)
+		return err_sys(err, -errno, "cannot open /proc");
+	r = plan_raise_nofile(&j->rt.ctx, err);
+	return r < 0 ? r : plan_check_resources(&j->rt.ctx, err);
+}
+
+/* ---- building, in the coordinator ------------------------------------------------------------ */
+
+static void forget(struct restoration *j)
+{
+	attrs_restore_release(&j->rt.ctx);
+	files_close_all(&j->rt.ctx);
+	rtree_release(&j->rt);
+}
+
+/* Leaves the tree stopped in its registers, ready to go; or nothing at all. */
+static int build(struct restoration *j, struct err *err)
+{
+	int r;
+
+	/* Files with capabilities make us undumpable, and so the tasks that we fork untouchable. */
+	prctl(PR_SET_DUMPABLE, 1);
+	terminal_save(j->rt.ctx.tty_fd, &j->terminal);
+	r = run_stages(j, err);
+	if (r < 0) {
+		rtree_abort(&j->rt);
+		terminal_restore(j->rt.ctx.tty_fd, &j->terminal);
+	}
+	return r;
+}
+
+static int let_go(struct restoration *j, struct err *err)
+{
+	int r = switch_release(&j->rt, is_going_on, NULL, err);
+
+	if (r < 0)
+		rtree_abort(&j->rt);
+	forget(j);
+	return r;
+}
+
+/* ---- here: no namespace is needed ------------------------------------------------------------- */
+
+static int write_pidfile(const char *path, pid_t pid, struct err *err)
+{
+	_cleanup_fclose_ FILE *f = NULL;
+
+	if (!path)
+		return 0;
+	f = fopen(path, "we");
+	if (!f || fprintf(f, "%d\n", pid) < 0 || fflush(f) != 0)
+		return err_sys(err, -errno, "cannot write the PID file '%s'", path);
+	return 0;
+}
+
+static int stand_by(struct restoration *j, pid_t root, struct err *err)
+{
+	struct foreground f = {.root = root, .tty_fd = j->rt.ctx.tty_fd, .terminal = &j->terminal};
+
+	return foreground_wait(&f, &j->result->status, err);
+}
+
+static int restore_here(struct restoration *j, struct err *err)
+{
+	pid_t root = j->image->info->root_pid;
+	int r = build(j, err);
+
+	if (r == 0 && (r = write_pidfile(j->o->pidfile, root, err)) < 0)
+		rtree_abort(&j->rt);
+	if (r < 0) {
+		forget(j);
+		return r;
+	}
+	r = let_go(j, err);
+	j->result->pid = root;
+	return r < 0 || j->o->detach ? r : stand_by(j, root, err);
+}
+
+/* ---- in namespaces: the coordinator's side ----------------------------------------------------- */
+
+/* Nothing of the user's may be held open by a process that he does not see. */
+static void let_go_of_everything(int channel)
+{
+	int null = open("/dev/null", O_RDWR);
+
+	for (int fd = 0; fd < 3 && null >= 0; fd++)
+		dup2(null, fd);
+	dup2(channel, 3);
+	close_range(4, ~0U, 0);
+}
+
+static void tell_end(int channel, int status)
+{
+	struct report r = {.what = REPORT_ENDED, .status = status};
+
+	report_send(channel, &r, -1, NULL);
+}
+
+/* As init: reaps everybody; ends with the last. */
+static void reap_all(pid_t root, int channel)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, __WALL)) > 0 || errno == EINTR)
+		if (pid == root)
+			tell_end(channel, status);
+}
+
+static int build_inside(struct restoration *j, int channel, struct err *err)
+{
+	struct report running = {.what = REPORT_RUNNING};
+	int r;
+
+	close(j->rt.ctx.proc_fd);
+	j->rt.ctx.proc_fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (j->o->detach)
+		setsid();
+	r = build(j, err);
+	if (r == 0)
+		r = report_send(channel, &running, j->rt.task[0]->pidfd, err);
+	return r;
+}
+
+/* The user's cpx answers with a byte when it has noted the PID: only then does the tree run. */
+static int await_consent(struct restoration *j, int channel, struct err *err)
+{
+	char byte;
+
+	if (recv(channel, &byte, 1, 0) == 1)
+		return nspace_survive(err);
+	rtree_abort(&j->rt);
+	return err_set(err, -EPIPE, "cpx has gone");
+}
+
+static int coordinator(void *arg, int channel)
+{
+	struct restoration *j = arg;
+	struct err err = ERR_INIT;
+	pid_t root = j->image->info->root_pid;
+	struct report failed = {.what = REPORT_FAILED};
+
+	if (build_inside(j, channel, &err) < 0 || await_consent(j, channel, &err) < 0 ||
+	    let_go(j, &err) < 0) {
+		failed.err = err;
+		report_send(channel, &failed, -1, NULL);
+		return 1;
+	}
+	let_go_of_everything(channel);
+	reap_all(root, 3);
+	return 0;
+}
+
+/* ---- in namespaces: the user's side ------------------------------------------------------------ */
+
+static int await_running(int channel, int *ret_pidfd, struct err *err)
+{
+	struct report r;
+	int ret;
+
+	while ((ret = report_receive(channel, &r, ret_pidfd, err)) == -EINTR)
+		;
+	if (ret == 0 && r.what == REPORT_FAILED) {
+		*err = r.err;
+		return err->code;
+	}
+	return ret;
+}
+
+static int note_root(struct restoration *j, int channel, int pidfd, struct err *err)
+{
+	int r = pidfd_to_pid(pidfd, &j->result->pid, err);
+
+	if (r == 0)
+		r = write_pidfile(j->o->pidfile, j->result->pid, err);
+	if (r == 0 && send(channel, "", 1, MSG_NOSIGNAL) != 1)
+		r = err_set(err, -EPIPE, "the coordinator ended unexpectedly");
+	return r;
+}
+
+static int stand_by_outside(struct restoration *j, pid_t coordinator_pid, int channel, int pidfd,
+			    struct err *err)
+{
+	struct foreground f = {.root = j->result->pid, .root_pidfd = pidfd, .channel = channel,
+			       .coordinator = coordinator_pid, .tty_fd = j->rt.ctx.tty_fd,
+			       .terminal = &j->terminal};
+
+	return foreground_wait(&f, &j->result->status, err);
+}
+
+static int restore_inside(struct restoration *j, struct err *err)
+{
+	_cleanup_close_ int channel = -1;
+	_cleanup_close_ int pidfd = -1;
+	pid_t pid;
+	int r;
+
+	terminal_save(j->rt.ctx.tty_fd, &j->terminal);
+	r = nspace_start(&j->plan, coordinator, j, &pid, &channel, err);
+	if (r == 0)
+		r = await_running(channel, &pidfd, err);
+	if (r == 0)
+		r = note_root(j, channel, pidfd, err);
+	if (r == 0 && !j->o->detach)
+		return stand_by_outside(j, pid, channel, pidfd, err);
+	if (r < 0 && channel >= 0) {
+		TAKE_FD(channel) >= 0 ? close(channel) : 0;
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	return r;
+}
+
+/* ---- the function ------------------------------------------------------------------------------ */
+
+static int restore(struct restoration *j, struct err *err)
+{
+	const struct plan *p = &j->plan;
+	int r = prepare(j, err);
+
+	if (r < 0 || j->refusals.n)
+		return r;
+	j->result->tasks = j->image->info->tasks;
+	j->result->threads = j->image->info->threads;
+	j->result->memory_bytes = j->image->info->memory_bytes;
+	j->result->new_pid_namespace = p->new_pid_ns;
+	j->result->new_user_namespace = p->new_user_ns;
+	j->result->new_time_namespace = p->new_time_ns;
+	return p->new_pid_ns || p->new_time_ns ? restore_inside(j, err) : restore_here(j, err);
+}
+
+int cpx_restore(const struct cpx_restore_options *o, struct cpx_result *r)
+{
+	struct restoration j = {.o = o, .result = r};
+	_cleanup_close_ int fd = -1;
+	struct err err = ERR_INIT;
+	int ret;
+
+	j.rt.ctx.tty_fd = open_terminal(o);
+	j.rt.ctx.proc_fd = -1;
+	ret = open_image(&j, &fd, &err);
+	if (ret == 0)
+		ret = restore(&j, &err);
+	ret = result_set(r, ret, &err, &j.refusals);
+	image_free(j.image);
+	source_release(&j.source);
+	refusals_release(&j.refusals);
+	if (j.rt.ctx.tty_fd >= 0)
+		close(j.rt.ctx.tty_fd);
+	if (j.rt.ctx.proc_fd >= 0)
+		close(j.rt.ctx.proc_fd);
+	return ret;
+}

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The switch: threads leave the loop for the registers of the image, by ptrace(2). All are stopped
+ * in an event stop first, from which the kernel itself restarts interrupted system calls as the
+ * restored registers say (arch/x86/kernel/signal.c, arch_do_signal_or_restart).
+ *
+ * A sleep with a relative timeout is entered again with the rest of its time and interrupted at
+ * once: the kernel's restart_block then holds the true end, and the registers of the image complete it.
+ */
+#include "engine/rtree.h"
+
+#include "base/util.h"
+
+#include <linux/futex.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define ERESTART_RESTARTBLOCK 516
+
+static int thread_context(const struct rtask *t, const struct rthread *th, struct err *err)
+{
+	if (th->tid != t->pid)
+		err_context(err, "thread %d", th->tid);
+	return rtask_context(t, err);
+}
+
+/* ---- stops ---------------------------------------------------------------------------------- */
+
+static int wait_stop(pid_t tid, int *ret_status, struct err *err)
+{
+	int status;
+
+	while (waitpid(tid, &status, __WALL) < 0)
+		if (errno != EINTR)
+			return err_sys(err, -errno, "cannot wait for thread %d", tid);
+	if (!WIFSTOPPED(status))
+		return err_set(err, -ESRCH, "thread %d ended (status %#x)", tid, status);
+	*ret_status = status;
+	return 0;
+}
+
+/* To the next event stop; signals that others sent meanwhile are put back by being delivered. */
+static int wait_event_stop(pid_t tid, struct err *err)
+{
+	int status, r;
+
+	while ((r = wait_stop(tid, &status, err)) == 0 && status >> 16 != PTRACE_EVENT_STOP) {
+		int signo = WSTOPSIG(status) == (SIGTRAP | 0x80) ? 0 : WSTOPSIG(status);
+
+		if (ptrace(PTRACE_CONT, tid, 0, signo) < 0)
+			return err_sys(err, -errno, "cannot continue thread %d", tid);
+	}
+	return r;
+}
+
+static int step_to_syscall_stop(pid_t tid, struct err *err)
+{
+	int status, r;
+
+	if (ptrace(PTRACE_SYSCALL, tid, 0, 0) < 0)
+		return err_sys(err, -errno, "cannot step thread %d", tid);
+	r = wait_stop(tid, &status, err);
+	if (r == 0 && WSTOPSIG(status) != (SIGTRAP | 0x80))
+		return err_set(err, -EPROTO, "thread %d stopped oddly (status %#x)", tid, status);
+	return r;
+}
+
+/* From a system call stop to an event stop, without an instruction between. */
+static int back_to_event_stop(pid_t tid, struct err *err)
+{
+	if (ptrace(PTRACE_INTERRUPT, tid, 0, 0) < 0 || ptrace(PTRACE_CONT, tid, 0, 0) < 0)
+		return err_sys(err, -errno, "cannot interrupt thread %d", tid);
+	return wait_event_stop(tid, err);
+}
+
+static int setup_call(struct rtree *rt, const struct rthread *th, uint64_t nr, const uint64_t arg[6],
+		      struct err *err)
+{
+	struct arch_gadgets g = {.syscall_ret = arch_loop_syscall(rt->code)};
+	struct arch_regs regs;
+	int r = arch_get_regs(th->tid, &regs, err);
+
+	if (r < 0)
+		return r;
+	arch_setup_call(&regs, &g, mailbox_lane_remote(&rt->box, th->lane) + LANE_SIZE, nr, arg);
+	return arch_set_regs(th->tid, &regs, err);
+}
+
+/* ---- sleeps --------------------------------------------------------------------------------- */
+
+struct sleep_call {
+	uint64_t nr, arg[6];
+	int timeout_arg; /* a pointer to a relative timespec; -1: poll's milliseconds in arg[2] */
+};
+
+static bool is_relative_sleep(const struct arch_regs *regs, struct sleep_call *c)
+{
+	c->nr = arch_syscall_nr(regs);
+	for (unsigned i = 0; i < 6; i++)
+		c->arg[i] = arch_syscall_arg(regs, i);
+	switch (c->nr) {
+	case SYS_nanosleep:
+		c->timeout_arg = 0;
+		return true;
+	case SYS_clock_nanosleep:
+		c->timeout_arg = 2;
+		return !(c->arg[1] & TIMER_ABSTIME);
+	case SYS_futex:
+		c->timeout_arg = 3;
+		return (c->arg[1] & FUTEX_CMD_MASK) == FUTEX_WAIT && c->arg[3];
+	case SYS_poll:
+		c->timeout_arg = -1;
+		return (int)c->arg[2] > 0;
+	default:
+		return false;
+	}
+}
+
+static void subtract(struct timespec *ts, uint64_t ns)
+{
+	uint64_t have = ts->tv_sec * 1000000000ULL + ts->tv_nsec;
+	uint64_t left = have > ns ? have - ns : 0;
+
+	ts->tv_sec = left / 1000000000ULL;
+	ts->tv_nsec = left % 1000000000ULL;
+}
+
+/* Puts the rest of the time into the lane's data area, which is mapped there until the end. */
+static int shorten(struct rtree *rt, struct rtask *t, const struct rthread *th, struct sleep_call *c,
+		   struct err *err)
+{
+	struct batch b = lane_batch(&rt->box, th->lane);
+	struct timespec ts;
+
+	if (c->timeout_arg < 0) {
+		uint64_t ms = th->msg->asleep_ns / 1000000;
+
+		c->arg[2] = c->arg[2] > ms ? c->arg[2] - ms : 0;
+		return 0;
+	}
+	if (pread(t->mm_owner->mem_fd, &ts, sizeof(ts), c->arg[c->timeout_arg]) != sizeof(ts))
+		return err_sys(err, -errno, "cannot read the timeout of system call %llu",
+			       (unsigned long long)c->nr);
+	subtract(&ts, th->msg->asleep_ns);
+	c->arg[c->timeout_arg] = batch_in(&b, &ts, sizeof(ts));
+	return 0;
+}
+
+/* regs: the image's, completed. */
+static int sleep_again(struct rtree *rt, struct rtask *t, const struct rthread *th,
+		       struct arch_regs *regs, struct sleep_call *c, struct err *err)
+{
+	struct arch_regs now;
+	int r = shorten(rt, t, th, c, err);
+
+	if (r == 0)
+		r = setup_call(rt, th, c->nr, c->arg, err);
+	if (r == 0)
+		r = step_to_syscall_stop(th->tid, err);
+	if (r == 0)
+		r = back_to_event_stop(th->tid, err);
+	if (r == 0)
+		r = arch_get_regs(th->tid, &now, err);
+	/* Over already, or what it waits for is there: that is its result. */
+	if (r == 0 && arch_restart_code(&now) != -ERESTART_RESTARTBLOCK)
+		arch_finish_syscall(regs, arch_call_result(&now));
+	return r;
+}
+
+static int complete_regs(struct rtree *rt, struct rtask *t, const struct rthread *th,
+			 struct arch_regs *regs, struct err *err)
+{
+	struct sleep_call c;
+
+	if (arch_restart_code(regs) != -ERESTART_RESTARTBLOCK)
+		return 0;
+	if (is_relative_sleep(regs, &c))
+		return sleep_again(rt, t, th, regs, &c, err);
+	arch_rewind_syscall(regs); /* an absolute time, or none: the same arguments will do */
+	return 0;
+}
+
+/* ---- one thread ----------------------------------------------------------------------------- */
+
+static int set_xstate(const struct rthread *th, struct err *err)
+{
+	_cleanup_free_ struct arch_xstate *x = malloc(sizeof(*x) + th->msg->xstate.len);
+
+	if (!x)
+		return err_nomem(err);
+	x->size = th->msg->xstate.len;
+	memcpy(x->data, th->msg->xstate.data, x->size);
+	return arch_set_xstate(th->tid, x, err);
+}
+
+static int unmap_hole(struct rtree *rt, const struct rthread *th, struct err *err)
+{
+	struct arch_regs regs;
+	int r = setup_call(rt, th, SYS_munmap, (const uint64_t[6]){rt->hole, rt->hole_size}, err);
+
+	if (r == 0)
+		r = step_to_syscall_stop(th->tid, err);
+	if (r == 0)
+		r = step_to_syscall_stop(th->tid, err);
+	if (r == 0)
+		r = arch_get_regs(th->tid, &regs, err);
+	if (r == 0 && arch_call_result(&regs) < 0)
+		r = err_sys(err, (int)arch_call_result(&regs), "cannot unmap the mailbox");
+	return r < 0 ? r : back_to_event_stop(th->tid, err);
+}
+
+static int switch_thread(struct rtree *rt, struct rtask *t, struct rthread *th, bool is_last,
+			 struct err *err)
+{
+	uint64_t mask = th->msg->sigmask;
+	struct arch_regs regs;
+	int r = 0;
+
+	if (th->msg->gp_regs.len != sizeof(regs.gp))
+		return err_set(err, -EBADMSG, "the registers have %zu bytes", th->msg->gp_regs.len);
+	memcpy(&regs.gp, th->msg->gp_regs.data, sizeof(regs.gp));
+	r = complete_regs(rt, t, th, &regs, err);
+	if (r == 0 && is_last)
+		r = unmap_hole(rt, th, err);
+	if (r == 0)
+		r = set_xstate(th, err);
+	if (r == 0)
+		r = arch_set_regs(th->tid, &regs, err);
+	if (r == 0 && ptrace(PTRACE_SETSIGMASK, th->tid, sizeof(mask), &mask) < 0)
+		r = err_sys(err, -errno, "cannot set the signal mask");
+	return r;
+}
+
+/* ---- all threads of the tasks that are wanted ------------------------------------------------- */
+
+static bool is_switchable(const struct rtask *t, rtask_filter *want, const void *arg)
+{
+	return t->msg && t->msg->state != CPX__TASK__STATE__ZOMBIE && want(t, arg);
+}
+
+/* A leader that has ended: it ends here, untraced, while its threads go on. */
+static int end_leader(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	struct batch b = rtask_batch(rt, t);
+
+	if (!t->thread[0].msg->exited)
+		return 0;
+	BATCH_CALL(&b, SYS_exit, 0);
+	return lane_post(rtask_lane(rt, t), &b, err);
+}
+
+static int interrupt_threads(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	int r = end_leader(rt, t, err);
+
+	for (size_t k = 0; k < t->nthreads && r == 0; k++)
+		if (t->thread[k].is_seized && ptrace(PTRACE_INTERRUPT, t->thread[k].tid, 0, 0) < 0)
+			r = err_sys(err, -errno, "cannot interrupt thread %d", t->thread[k].tid);
+	return r < 0 ? rtask_context(t, err) : 0;
+}
+
+static int await_threads(struct rtask *t, struct err *err)
+{
+	int r = 0;
+
+	for (size_t k = 0; k < t->nthreads && r == 0; k++)
+		if (t->thread[k].is_seized)
+			r = wait_event_stop(t->thread[k].tid, err);
+	return r < 0 ? rtask_context(t, err) : 0;
+}
+
+/* Does another task that has not been switched yet live in t's mm? */
+static bool is_mm_needed(const struct rtree *rt, const struct rtask *t)
+{
+	for (size_t i = 0; i < rt->n; i++)
+		if (rt->task[i] != t && rt->task[i]->msg && rt->task[i]->mm_owner == t->mm_owner &&
+		    rt->task[i]->msg->state != CPX__TASK__STATE__ZOMBIE && !rt->task[i]->is_switched)
+			return true;
+	return false;
+}
+
+static int switch_task(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	size_t last = t->nthreads - 1;
+	int r = 0;
+
+	for (size_t k = 0; k < t->nthreads && r == 0; k++) {
+		struct rthread *th = &t->thread[k];
+
+		if (!th->is_seized)
+			continue;
+		r = switch_thread(rt, t, th, k == last && !is_mm_needed(rt, t), err);
+		if (r < 0)
+			return thread_context(t, th, err);
+	}
+	t->is_switched = true;
+	return r;
+}
+
+int switch_tasks(struct rtree *rt, rtask_filter *want, const void *arg, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < rt->n && r == 0; i++)
+		if (is_switchable(rt->task[i], want, arg))
+			r = interrupt_threads(rt, rt->task[i], err);
+	for (size_t i = 0; i < rt->n && r == 0; i++)
+		if (is_switchable(rt->task[i], want, arg))
+			r = await_threads(rt->task[i], err);
+	for (size_t i = 0; i < rt->n && r == 0; i++)
+		if (is_switchable(rt->task[i], want, arg))
+			r = switch_task(rt, rt->task[i], err);
+	return r;
+}
+
+/* ---- letting go ------------------------------------------------------------------------------- */
+
+static int detach(struct rtask *t, struct err *err)
+{
+	for (size_t k = 0; k < t->nthreads; k++) {
+		if (!t->thread[k].is_seized)
+			continue;
+		if (ptrace(PTRACE_DETACH, t->thread[k].tid, 0, 0) < 0)
+			return err_sys(err, -errno, "cannot let go of thread %d", t->thread[k].tid);
+		t->thread[k].is_seized = false;
+	}
+	return 0;
+}
+
+int switch_release(struct rtree *rt, rtask_filter *want, const void *arg, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < rt->n && r == 0; i++)
+		if (is_switchable(rt->task[i], want, arg))
+			r = detach(rt->task[i], err);
+	return r;
+}
+
+/* The parent, still in the loop, waits for the stop, and takes note of it if it had in the image. */
+static int parent_waits(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	struct batch b = rtask_batch(rt, t->parent);
+	int r;
+
+	BATCH_CALL(&b, SYS_waitid, P_PID, t->pid, 0, WSTOPPED | (t->msg->stop_reported ? 0 : WNOWAIT));
+	r = rtask_run(rt, t->parent, &b, err);
+	if (r == 0 && batch_ret(&b, 0) < 0)
+		r = err_sys(err, (int)batch_ret(&b, 0), "its parent cannot wait for it to stop");
+	return r;
+}
+
+static int we_wait(struct rtask *t, struct err *err)
+{
+	siginfo_t info;
+
+	while (waitid(P_PID, t->pid, &info, WSTOPPED | WNOWAIT) < 0)
+		if (errno != EINTR)
+			return err_sys(err, -errno, "cannot wait for it to stop");
+	return 0;
+}
+
+/* A SIGSTOP that is pending when its tracer goes stops the task at once: no instruction runs. */
+int switch_stop(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	int r = 0;
+
+	if (syscall(SYS_pidfd_send_signal, t->pidfd, SIGSTOP, NULL, 0) < 0)
+		r = err_sys(err, -errno, "cannot send SIGSTOP");
+	if (r == 0)
+		r = detach(t, err);
+	if (r == 0)
+		r = t->parent ? parent_waits(rt, t, err) : we_wait(t, err);
+	return r < 0 ? rtask_context(t, err) : 0;
+}

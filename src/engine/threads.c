@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Threads: cloned by the leader of their task with their old numbers, each into a lane of its own. */
+#include "engine/rtree.h"
+
+#include "base/util.h"
+
+#include <linux/sched.h>
+#include <sched.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+
+#define THREAD_FLAGS \
+	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
+
+static void add_clone(struct rtree *rt, struct batch *b, const struct rthread *th)
+{
+	struct clone_args a = {.flags = THREAD_FLAGS, .set_tid_size = 1};
+
+	a.set_tid = batch_in(b, &th->tid, sizeof(th->tid));
+	BATCH_CALL(b, SYS_clone3, batch_in(b, &a, sizeof(a)), sizeof(a), 0, 0, 0,
+		   mailbox_lane_remote(&rt->box, th->lane));
+}
+
+static int seize_clones(struct rtask *t, size_t first, const struct batch *b, struct err *err)
+{
+	for (unsigned i = 0; i < b->n; i++) {
+		struct rthread *th = &t->thread[first + i];
+
+		if (batch_ret(b, i) < 0)
+			return err_sys(err, (int)batch_ret(b, i), "cannot clone thread %d", th->tid);
+		if (ptrace(PTRACE_SEIZE, th->tid, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD) < 0)
+			return err_sys(err, -errno, "cannot trace the new thread %d", th->tid);
+		th->is_seized = true;
+	}
+	return 0;
+}
+
+static int open_lanes(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	for (size_t i = 1; i < t->msg->n_thread; i++) {
+		struct rthread *th = &t->thread[i];
+
+		if (rt->next_lane >= rt->box.nlanes)
+			return err_set(err, -ENOSPC, "the mailbox is full");
+		*th = (struct rthread){.msg = t->msg->thread[i], .tid = t->msg->thread[i]->tid,
+				       .lane = rt->next_lane++};
+		lane_init_fresh(mailbox_lane(&rt->box, th->lane));
+		t->nthreads++;
+	}
+	return 0;
+}
+
+static int clone_threads(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	size_t i = 1, first;
+	int r = open_lanes(rt, t, err);
+
+	while (r == 0 && i < t->nthreads) {
+		struct batch b = rtask_batch(rt, t);
+
+		for (first = i; i < t->nthreads && !batch_is_tight(&b, 4, 1024); i++)
+			add_clone(rt, &b, &t->thread[i]);
+		r = rtask_run(rt, t, &b, err);
+		if (r == 0)
+			r = seize_clones(t, first, &b, err);
+	}
+	return r;
+}
+
+int threads_clone(struct rtree *rt, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < rt->n && r == 0; i++)
+		if (rt->task[i]->msg && rt->task[i]->msg->n_thread > 1) {
+			r = clone_threads(rt, rt->task[i], err);
+			if (r < 0)
+				rtask_context(rt->task[i], err);
+		}
+	return r;
+}
