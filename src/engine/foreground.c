@@ -25,9 +25,14 @@ static void send_root(const struct foreground *f, int signo)
 		kill(f->root, signo);
 }
 
+static bool has_terminal(const struct foreground *f)
+{
+	return f->tty_fd >= 0 && tcgetpgrp(f->tty_fd) == getpgid(f->root);
+}
+
 static void on_signal(const struct foreground *f, const struct signalfd_siginfo *s)
 {
-	if (s->ssi_signo == SIGCHLD || s->ssi_code == SI_KERNEL)
+	if (s->ssi_signo == SIGCHLD || (s->ssi_code == SI_KERNEL && has_terminal(f)))
 		return;
 	send_root(f, s->ssi_signo);
 }

@@ -23,16 +23,28 @@
 
 /* ---- bookkeeping ---------------------------------------------------------------------------- */
 
-static int add_thread(struct rtree *rt, struct rtask *t, const Cpx__Thread *msg, pid_t tid,
-		      struct err *err)
+/* What ends before the switch is not seized, for its parent must be able to wait for it; it dies with us
+ * by the robust list instead. */
+static bool will_end(const Cpx__Task *msg)
 {
-	struct rthread *th = &t->thread[t->nthreads];
+	return msg && (msg->state == CPX__TASK__STATE__ZOMBIE ||
+		       (msg->n_thread && msg->thread[0]->exited));
+}
+
+static int add_leader(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	struct rthread *th = &t->thread[t->nthreads++];
+	struct lane *lane;
 
 	if (rt->next_lane >= rt->box.nlanes)
 		return err_set(err, -ENOSPC, "the mailbox is full");
-	*th = (struct rthread){.msg = msg, .tid = tid, .lane = rt->next_lane++};
-	lane_init_fresh(mailbox_lane(&rt->box, th->lane));
-	t->nthreads++;
+	*th = (struct rthread){.tid = t->pid, .lane = rt->next_lane++};
+	if (t->msg && t->msg->n_thread)
+		th->msg = t->msg->thread[0];
+	lane = mailbox_lane(&rt->box, th->lane);
+	if (will_end(t->msg))
+		return lane_init(lane, err);
+	lane_init_fresh(lane);
 	return 0;
 }
 
@@ -56,20 +68,13 @@ static int add_task(struct rtree *rt, struct rtask *parent, const Cpx__Task *msg
 	t->thread = calloc(msg ? MAX(msg->n_thread, 1) : 1, sizeof(*t->thread));
 	if (!t->thread)
 		return err_nomem(err);
-	return add_thread(rt, t, msg && msg->n_thread ? msg->thread[0] : NULL, pid, err);
-}
-
-/* What ends before the switch is not seized: its parent must be able to wait for it. */
-static bool will_end(const struct rtask *t)
-{
-	return t->msg && (t->msg->state == CPX__TASK__STATE__ZOMBIE ||
-			  (t->msg->n_thread && t->msg->thread[0]->exited));
+	return add_leader(rt, t, err);
 }
 
 /* Everything that is ours dies with the coordinator until the switch is done. */
 static int seize(struct rtask *t, struct err *err)
 {
-	if (will_end(t))
+	if (will_end(t->msg))
 		return 0;
 	if (ptrace(PTRACE_SEIZE, t->pid, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD) < 0)
 		return err_sys(err, -errno, "cannot trace the new task %d", t->pid);
@@ -305,6 +310,8 @@ static int leave_our_session(struct rtree *rt, struct rtask *root, struct err *e
 		return 0;
 	r = one_call(rt, root, "begin a session", (const uint64_t[7]){SYS_setsid}, err);
 	root->sid = root->birth_sid = rt->external_sid;
+	if (root->msg->pgid == root->msg->pid)
+		root->pgid = root->pid;
 	return r;
 }
 

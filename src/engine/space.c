@@ -160,6 +160,9 @@ int space_setup(struct rtree *rt, size_t lanes, struct err *err)
 
 void space_release(struct rtree *rt)
 {
+	for (size_t i = 0; i < rt->next_lane; i++)
+		lane_retire(mailbox_lane(&rt->box, i));
+	rt->next_lane = 0;
 	if (rt->hole)
 		munmap((void *)rt->hole, rt->hole_size);
 	rt->hole = 0;
