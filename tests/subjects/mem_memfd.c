@@ -16,14 +16,14 @@ static int child(void *arg)
 
 int main(int argc, char **argv)
 {
-	char link[64] = "", *copy;
+	char path[64], link[64] = "", *copy;
 	pid_t pid;
 
 	subject_init(argc, argv);
 	fd = MUST(memfd_create("some name", MFD_CLOEXEC));
 	MUST(ftruncate(fd, SIZE));
 	map = MUST(mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
-	subject_pattern(map, SIZE, 31);
+	subject_pattern(map + 4096, SIZE - 4096, 31);
 	copy = MUST(mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0));
 	copy[0] ^= 1;
 	MUST(lseek(fd, 777, SEEK_SET));
@@ -40,8 +40,8 @@ int main(int argc, char **argv)
 	CHECK_EQ(fcntl(fd, F_GET_SEALS), F_SEAL_SEAL);
 	CHECK_EQ(fcntl(sealed, F_GET_SEALS), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
 	CHECK_EQ(write(sealed, "x", 1), -1);
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	CHECK(readlink(link, link, sizeof(link)) > 0 && !strncmp(link, "/memfd:some name", 16), "%s", link);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	CHECK(readlink(path, link, sizeof(link) - 1) > 0 && !strncmp(link, "/memfd:some name", 16), "%s", link);
 	subject_join(pid);
 	CHECK(memcmp(map + 100, "child", 5) == 0, "write by the child");
 	subject_pass();
