@@ -66,6 +66,7 @@ int image_prepare_chunk(const struct image_writer_options *o, uint32_t object, e
 			const struct extent *ext, unsigned n, const void *data,
 			struct prepared_chunk **ret, struct err *err);
 int image_write_prepared(struct image_writer *w, struct prepared_chunk *c, struct err *err); /* frees c */
+void image_prepared_free(struct prepared_chunk *c); /* one that is not to be written; NULL is fine */
 
 /* For a seekable fd and CODEC_NONE: leaves room for a chunk whose bytes somebody else (the twin)
  * writes at *ret_offset of the file; image_finish_chunk() then writes the header and the index

@@ -437,6 +437,11 @@ int image_prepare_chunk(const struct image_writer_options *o, uint32_t object, e
 	return 0;
 }
 
+void image_prepared_free(struct prepared_chunk *c)
+{
+	free_prepared(&c);
+}
+
 int image_write_prepared(struct image_writer *w, struct prepared_chunk *c, struct err *err)
 {
 	int r = put_chunk(w, &c->ref, c->stored, err);

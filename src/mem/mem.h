@@ -35,28 +35,37 @@ struct page_ranges { struct page_range *r; size_t n, max; uint64_t bytes; };
 int pages_select(int pagemap_fd, uint64_t start, uint64_t end, bool is_file, struct page_ranges *out, struct err *err);
 void page_ranges_release(struct page_ranges *p);
 
-/* ---- pageout.c: one mm's private memory to the image ---- */
+/* ---- pageout.c: one mm's private memory to the image ----
+ *
+ * What is stored: the pages of private mappings that are populated, are not zero, and (where the mm has a parent_mm that went
+ * out before it through the same struct pageout) differ from the parent's page at the same address. Equal ones become
+ * CHUNK_INHERIT; zero pages of private file mappings CHUNK_ZERO, other zero pages nothing. Mappings that vma_is_aside()
+ * are left to aside_write(), whichever of the two functions wrote the rest. Memory use is bounded (some 64 MiB) but for 24 bytes
+ * a page of mms that have children. */
 struct pageout_stats { uint64_t pages, zero_pages, inherited_pages, bytes; };
 struct pageout {
 	struct image_writer *w;
 	const struct image_writer_options *options;
-	int out_fd;	     /* -1: not seekable or not raw; else twins write there themselves */
-	unsigned workers;
+	int out_fd;	     /* -1: not seekable or not raw; else (open for reading too) twins write there themselves */
+	unsigned workers;    /* threads that compress; 0: all in the calling thread */
 	struct page_hashes *hashes; /* of finished mms that have children, for CHUNK_INHERIT */
-	bool keep_frozen_copy; /* unused */
+	struct page_pool *pool;	    /* the workers; made when first needed */
 	struct pageout_stats stats;
-	void (*progress)(void *data, uint64_t done_bytes);
+	uint64_t done_bytes; /* of memory looked at, stored or not */
+	void (*progress)(void *data, uint64_t done_bytes); /* may be NULL; called from the calling thread */
 	void *progress_data;
 };
-/* From a twin. related: some other mm names this one as parent or this one has a parent: hash pages and emit CHUNK_INHERIT. */
+/* From a twin, which pushes its pages itself. has_children: some other mm names this one as parent_mm. */
 int pageout_twin(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct twin *w, struct err *err);
-/* The fallback: from the frozen task itself by process_vm_readv. */
+/* The fallback, several times slower: from the frozen task itself (any stopped task with these mappings) by /proc/PID/mem,
+ * which unlike process_vm_readv(2) leaves copy-on-write pages shared. */
 int pageout_frozen(struct pageout *p, const Cpx__Mm *mm, bool has_children, pid_t pid, struct err *err);
-void pageout_release(struct pageout *p);
+void pageout_release(struct pageout *p); /* ends the workers */
 
-/* Mappings that a twin does not have or cannot hold still (DONTFORK, WIPEONFORK, private hugetlb): copied aside while frozen, written by
- * pageout_* as if they had been read from the twin. */
+/* ---- aside.c: mappings that a twin does not have or cannot hold still (DONTFORK, WIPEONFORK, private hugetlb): copied aside
+ * while frozen, written right after the mm's pageout_*(). */
 struct aside;
+bool vma_is_aside(const Cpx__Vma *v);
 int aside_copy(const Cpx__Mm *mm, pid_t pid, struct aside **ret, struct err *err); /* *ret NULL if there is nothing */
 int aside_write(struct aside *a, struct pageout *p, const Cpx__Mm *mm, struct err *err);
 void aside_free(struct aside *a);

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Raw chunks into a regular file: the twin writes them to places reserved in the image; cpx reads them
+ * back while the twin writes on, for the checksums (and the hashes of pages, for the sake of
+ * children), and completes the chunks.
+ *
+ * Pages of a file on tmpfs are charged to the memory cgroup of who first touches them (mm/shmem.c). So
+ * that a dump does not eat up the limit of its target's group, cpx allocates them itself there.
+ */
+#include "mem/pages.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
+
+struct direct {
+	struct pageout *p;
+	const Cpx__Mm *mm;
+	struct page_hash_set *own;
+	struct page_notes zero;
+	uint8_t *buf; /* CHUNK_MAX */
+	bool is_tmpfs;
+};
+
+static int allocate(const struct direct *d, const struct push_group *g, struct err *err)
+{
+	size_t last = g->chunks.n - 1;
+	uint64_t start = g->at[0], end = g->at[last] + g->chunks.chunk[last].bytes;
+
+	if (!d->is_tmpfs ||
+	    fallocate(d->p->out_fd, FALLOC_FL_KEEP_SIZE, (off_t)start, (off_t)(end - start)) == 0 ||
+	    errno == EOPNOTSUPP)
+		return 0;
+	return err_sys(err, -errno, "cannot write the image");
+}
+
+static int direct_place(void *to, struct push_group *g, struct err *err)
+{
+	struct direct *d = to;
+	int r = 0;
+
+	for (size_t i = 0; i < g->chunks.n && r == 0; i++) {
+		const struct page_chunk *c = &g->chunks.chunk[i];
+
+		r = image_reserve_chunk(d->p->w, d->mm->id, g->chunks.ext + c->first, c->n,
+					&g->at[i], &g->handle[i], err);
+	}
+	return r < 0 ? r : allocate(d, g, err);
+}
+
+static int read_back(const struct direct *d, uint64_t at, size_t len, struct err *err)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = pread(d->p->out_fd, d->buf + done, len - done, (off_t)(at + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return err_sys(err, n < 0 ? -errno : -EIO, "cannot read the image back");
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+static int hash_pages(const struct direct *d, const struct extent *e, unsigned n)
+{
+	const uint8_t *page = d->buf;
+	int r = 0;
+
+	for (unsigned i = 0; i < n && r == 0; i++)
+		for (uint64_t at = 0; at < e[i].len && r == 0; at += CPX_PAGE_SIZE) {
+			r = page_hash_add(d->own, e[i].addr + at, XXH3_128bits(page, CPX_PAGE_SIZE));
+			page += CPX_PAGE_SIZE;
+		}
+	return r;
+}
+
+static int finish_chunk(struct direct *d, const struct push_group *g, size_t i, struct err *err)
+{
+	const struct page_chunk *c = &g->chunks.chunk[i];
+	int r = read_back(d, g->at[i], c->bytes, err);
+
+	if (r < 0)
+		return r;
+	if (d->own && hash_pages(d, g->chunks.ext + c->first, c->n) < 0)
+		return err_nomem(err);
+	d->p->stats.pages += c->bytes / CPX_PAGE_SIZE;
+	d->p->stats.bytes += c->bytes;
+	return image_finish_chunk(d->p->w, g->handle[i], XXH3_64bits(d->buf, c->bytes), err);
+}
+
+static int direct_after(void *to, struct push_group *g, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < g->chunks.n && r == 0; i++)
+		r = finish_chunk(to, g, i, err);
+	return r;
+}
+
+static int direct_zero(void *to, const struct page_run *run, uint64_t addr, uint64_t len,
+		       struct err *err)
+{
+	struct direct *d = to;
+
+	d->p->stats.zero_pages += len / CPX_PAGE_SIZE;
+	if (run->vma->kind != CPX__VMA__KIND__FILE_PRIVATE)
+		return 0;
+	return page_notes_add(&d->zero, d->p, d->mm->id, addr, len, err);
+}
+
+static const struct push_ops direct_ops = {
+	.place = direct_place,
+	.after = direct_after,
+	.zero = direct_zero,
+	.group_bytes = 16UL << 20,
+};
+
+static bool is_on_tmpfs(int fd)
+{
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+}
+
+int page_direct(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct page_plan *plan,
+		struct twin *w, struct err *err)
+{
+	_cleanup_free_ uint8_t *buf = malloc(CHUNK_MAX);
+	struct direct d = {.p = p, .mm = mm, .zero = {.kind = CHUNK_ZERO}, .buf = buf};
+	int fd, r;
+
+	if (!buf || (has_children && page_hashes_start(&p->hashes, mm->id, &d.own) < 0))
+		return err_nomem(err);
+	d.is_tmpfs = is_on_tmpfs(p->out_fd);
+	r = twin_send_fd(w, p->out_fd, &fd, err);
+	if (r == 0)
+		r = page_push(p, w, &plan->source, fd, &direct_ops, &d, err);
+	if (r == 0)
+		r = twin_close_fd(w, fd, err);
+	return r < 0 ? r : page_notes_flush(&d.zero, p, mm->id, err);
+}

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Workers that hash and compress chunks. Jobs are taken by workers in any order and come out in the
+ * order in which they went in; whoever waits for one that nobody has begun does it himself.
+ */
+#include "mem/pages.h"
+
+#include <signal.h>
+
+#define WORKERS_MAX 64
+
+struct page_pool {
+	struct image_writer_options options;
+	pthread_t thread[WORKERS_MAX];
+	unsigned nthreads;
+	pthread_mutex_t lock;
+	pthread_cond_t has_work, has_result;
+	struct page_job *first, *last; /* all jobs that are not taken out yet, in order */
+	bool is_ending;
+};
+
+/* ---- one job ---------------------------------------------------------------------------------- */
+
+static uint64_t page_addr(const struct page_job *j, unsigned page)
+{
+	uint64_t at = (uint64_t)page * CPX_PAGE_SIZE;
+
+	for (unsigned i = 0; i < j->chunk.n; i++) {
+		if (at < j->all[i].len)
+			return j->all[i].addr + at;
+		at -= j->all[i].len;
+	}
+	return 0;
+}
+
+static int hash_pages(struct page_job *j)
+{
+	unsigned n = j->chunk.bytes / CPX_PAGE_SIZE;
+
+	j->hash = malloc(n * sizeof(*j->hash));
+	if (!j->hash)
+		return -ENOMEM;
+	for (unsigned i = 0; i < n; i++)
+		j->hash[i] = XXH3_128bits(j->data + i * CPX_PAGE_SIZE, CPX_PAGE_SIZE);
+	return 0;
+}
+
+static void keep_page(struct page_job *j, unsigned page, uint64_t addr)
+{
+	struct extent *last = j->nstored ? &j->stored[j->nstored - 1] : NULL;
+
+	if (j->stored_bytes != page * CPX_PAGE_SIZE)
+		memcpy(j->data + j->stored_bytes, j->data + page * CPX_PAGE_SIZE, CPX_PAGE_SIZE);
+	j->stored_bytes += CPX_PAGE_SIZE;
+	if (last && last->addr + last->len == addr)
+		last->len += CPX_PAGE_SIZE;
+	else
+		j->stored[j->nstored++] = (struct extent){addr, CPX_PAGE_SIZE};
+}
+
+/* Pages equal to the parent's go to inherited, the others stay, moved together. */
+static int part_inherited(struct page_job *j)
+{
+	unsigned n = j->chunk.bytes / CPX_PAGE_SIZE;
+	int r = 0;
+
+	j->stored = malloc(n * sizeof(*j->stored));
+	if (!j->stored)
+		return -ENOMEM;
+	for (unsigned i = 0; i < n && r == 0; i++) {
+		uint64_t addr = page_addr(j, i);
+
+		if (page_hash_is_equal(j->parent, addr, j->hash[i]))
+			r = page_chunks_add(&j->inherited, addr, CPX_PAGE_SIZE);
+		else
+			keep_page(j, i, addr);
+	}
+	return r;
+}
+
+static int keep_all(struct page_job *j)
+{
+	j->stored = malloc(j->chunk.n * sizeof(*j->stored));
+	if (!j->stored)
+		return -ENOMEM;
+	memcpy(j->stored, j->all, j->chunk.n * sizeof(*j->stored));
+	j->nstored = j->chunk.n;
+	j->stored_bytes = j->chunk.bytes;
+	return 0;
+}
+
+static int run_job(const struct page_pool *pool, struct page_job *j, struct err *err)
+{
+	int r = j->parent || j->want_hashes ? hash_pages(j) : 0;
+
+	if (r == 0)
+		r = j->parent ? part_inherited(j) : keep_all(j);
+	if (r < 0)
+		return err_nomem(err);
+	if (!j->nstored)
+		return 0;
+	return image_prepare_chunk(&pool->options, j->mm, CHUNK_DATA, j->stored, j->nstored, j->data,
+				   &j->prepared, err);
+}
+
+static void discard_prepared(struct page_job *j)
+{
+	image_prepared_free(j->prepared);
+	j->prepared = NULL;
+}
+
+void page_job_free(struct page_job *j)
+{
+	if (!j)
+		return;
+	discard_prepared(j);
+	page_chunks_release(&j->inherited);
+	free(j->all);
+	free(j->hash);
+	free(j->stored);
+	free(j);
+}
+
+/* ---- the pool --------------------------------------------------------------------------------- */
+
+static struct page_job *first_queued(const struct page_pool *pool)
+{
+	struct page_job *j = pool->first;
+
+	while (j && j->state != JOB_QUEUED)
+		j = j->next;
+	return j;
+}
+
+/* Called and returns with the lock held. */
+static void do_job(struct page_pool *pool, struct page_job *j)
+{
+	j->state = JOB_RUNNING;
+	pthread_mutex_unlock(&pool->lock);
+	j->ret = run_job(pool, j, &j->err);
+	pthread_mutex_lock(&pool->lock);
+	j->state = JOB_DONE;
+	pthread_cond_broadcast(&pool->has_result);
+}
+
+static void *worker(void *arg)
+{
+	struct page_pool *pool = arg;
+
+	pthread_mutex_lock(&pool->lock);
+	while (!pool->is_ending) {
+		struct page_job *j = first_queued(pool);
+
+		if (j)
+			do_job(pool, j);
+		else
+			pthread_cond_wait(&pool->has_work, &pool->lock);
+	}
+	pthread_mutex_unlock(&pool->lock);
+	return NULL;
+}
+
+/* Signals are the main thread's: workers block them all. Fewer workers than asked for will do. */
+static void start_workers(struct page_pool *pool, unsigned n)
+{
+	sigset_t all, old;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	while (pool->nthreads < MIN(n, (unsigned)WORKERS_MAX) &&
+	       pthread_create(&pool->thread[pool->nthreads], NULL, worker, pool) == 0)
+		pool->nthreads++;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+int page_pool_new(unsigned workers, const struct image_writer_options *o, struct page_pool **ret,
+		  struct err *err)
+{
+	struct page_pool *pool = calloc(1, sizeof(*pool));
+
+	if (!pool)
+		return err_nomem(err);
+	pool->options = *o;
+	pthread_mutex_init(&pool->lock, NULL);
+	pthread_cond_init(&pool->has_work, NULL);
+	pthread_cond_init(&pool->has_result, NULL);
+	start_workers(pool, workers);
+	*ret = pool;
+	return 0;
+}
+
+void page_pool_free(struct page_pool *pool)
+{
+	if (!pool)
+		return;
+	pthread_mutex_lock(&pool->lock);
+	pool->is_ending = true;
+	pthread_cond_broadcast(&pool->has_work);
+	pthread_mutex_unlock(&pool->lock);
+	for (unsigned i = 0; i < pool->nthreads; i++)
+		pthread_join(pool->thread[i], NULL);
+	while (pool->first) {
+		struct page_job *j = pool->first;
+
+		pool->first = j->next;
+		page_job_free(j);
+	}
+	pthread_cond_destroy(&pool->has_result);
+	pthread_cond_destroy(&pool->has_work);
+	pthread_mutex_destroy(&pool->lock);
+	free(pool);
+}
+
+void page_pool_add(struct page_pool *pool, struct page_job *job)
+{
+	pthread_mutex_lock(&pool->lock);
+	job->state = JOB_QUEUED;
+	job->next = NULL;
+	if (pool->first)
+		pool->last->next = job;
+	else
+		pool->first = job;
+	pool->last = job;
+	pthread_cond_signal(&pool->has_work);
+	pthread_mutex_unlock(&pool->lock);
+}
+
+struct page_job *page_pool_take(struct page_pool *pool)
+{
+	struct page_job *j;
+
+	pthread_mutex_lock(&pool->lock);
+	j = pool->first;
+	if (j && j->state == JOB_QUEUED)
+		do_job(pool, j);
+	while (j && j->state != JOB_DONE)
+		pthread_cond_wait(&pool->has_result, &pool->lock);
+	if (j)
+		pool->first = j->next;
+	pthread_mutex_unlock(&pool->lock);
+	return j;
+}
+
+bool page_pool_has_result(struct page_pool *pool)
+{
+	bool is_done;
+
+	pthread_mutex_lock(&pool->lock);
+	is_done = pool->first && pool->first->state == JOB_DONE;
+	pthread_mutex_unlock(&pool->lock);
+	return is_done;
+}

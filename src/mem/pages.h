@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Inside of src/mem: from mappings to chunks. The words, in the order of the way that pages take:
+ *   run      contiguous populated pages of one mapping
+ *   group    some MiB of runs, the unit of work of a twin
+ *   chunks   what of a group is to be stored, as extents
+ *   job      one chunk on its way through the workers (compressed output)
+ */
+#ifndef CPX_MEM_PAGES_H
+#define CPX_MEM_PAGES_H
+
+#include "base/util.h"
+#include "mem/mem.h"
+
+#include <pthread.h>
+#include <xxhash.h>
+
+/* ---- pageplan.c ------------------------------------------------------------------------------ */
+
+#define GROUP_RUNS 384 /* so that a batch holds the scans of one group and the writes of another */
+
+struct page_run {
+	uint64_t addr, len;
+	const Cpx__Vma *vma;
+};
+
+struct page_group {
+	struct page_run run[GROUP_RUNS];
+	unsigned n; /* 0: there is no more */
+	uint64_t bytes;
+};
+
+/* Where pages come from: a plan over a task's mappings, or memory copied aside. */
+struct page_source {
+	/* The next group, of at most max bytes. */
+	int (*next)(struct page_source *s, uint64_t max, struct page_group *ret, struct err *err);
+	/* Their bytes. */
+	int (*read)(struct page_source *s, uint64_t addr, void *buf, size_t len, struct err *err);
+};
+
+struct page_plan {
+	struct page_source source;
+	const Cpx__Mm *mm;
+	bool is_aside; /* the mappings that are vma_is_aside(), else the others */
+	int pagemap_fd, mem_fd;
+	size_t vma; /* next mapping to select in */
+	const Cpx__Vma *current;
+	struct page_ranges ranges; /* of current */
+	size_t range;
+	uint64_t within; /* bytes of ranges.r[range] already given out */
+};
+
+/* with_mem: open /proc/PID/mem too, for source.read. */
+int page_plan_open(struct page_plan *pl, const Cpx__Mm *mm, bool is_aside, pid_t pid, bool with_mem,
+		   struct err *err);
+void page_plan_close(struct page_plan *pl);
+
+/* ---- chunks.c -------------------------------------------------------------------------------- */
+
+struct page_chunk {
+	size_t first; /* extent */
+	unsigned n;
+	uint32_t bytes;
+};
+
+struct page_chunks {
+	struct extent *ext;
+	size_t next, max_ext;
+	struct page_chunk *chunk;
+	size_t n, max;
+};
+
+/* Appends [addr, addr + len), merging with the last extent where it touches it and cutting at
+ * CHUNK_MAX bytes and EXTENTS_MAX extents. */
+int page_chunks_add(struct page_chunks *c, uint64_t addr, uint64_t len);
+void page_chunks_clear(struct page_chunks *c);
+void page_chunks_release(struct page_chunks *c);
+
+/* Extents of a kind of chunk that has no bytes, gathered until there are many. */
+struct page_notes {
+	enum chunk_kind kind;
+	struct extent ext[EXTENTS_MAX];
+	unsigned n;
+};
+
+int page_notes_add(struct page_notes *l, struct pageout *p, uint32_t mm, uint64_t addr, uint64_t len,
+		   struct err *err);
+int page_notes_flush(struct page_notes *l, struct pageout *p, uint32_t mm, struct err *err);
+
+/* ---- pagehash.c: contents of mms that have children ------------------------------------------ */
+
+struct page_hashes;
+struct page_hash_set; /* of one mm; ascending addresses */
+
+/* The set of an mm, NULL when it is not kept. */
+const struct page_hash_set *page_hashes_find(const struct page_hashes *h, uint32_t mm);
+/* Starts a set. The pointer is valid until the next start. */
+int page_hashes_start(struct page_hashes **h, uint32_t mm, struct page_hash_set **ret);
+int page_hash_add(struct page_hash_set *s, uint64_t addr, XXH128_hash_t hash);
+bool page_hash_is_equal(const struct page_hash_set *s, uint64_t addr, XXH128_hash_t hash);
+void page_hashes_free(struct page_hashes *h);
+
+/* ---- pagejob.c: workers ---------------------------------------------------------------------- */
+
+struct page_job {
+	struct page_job *next;
+	uint32_t mm;
+	struct page_chunk chunk;
+	struct extent *all; /* owned; chunk.n of them */
+	uint8_t *data;	    /* chunk.bytes, borrowed; the job may move bytes about in it */
+	const struct page_hash_set *parent; /* may be NULL */
+	bool want_hashes;
+	unsigned slot;
+	/* results */
+	enum { JOB_QUEUED, JOB_RUNNING, JOB_DONE } state;
+	XXH128_hash_t *hash; /* one a page, before anything was taken out; owned */
+	struct page_chunks inherited; /* its extents only */
+	struct extent *stored;	/* what remains to be stored; owned */
+	unsigned nstored;
+	uint32_t stored_bytes;
+	struct prepared_chunk *prepared; /* NULL: nothing remains */
+	int ret;
+	struct err err;
+};
+
+struct page_pool;
+int page_pool_new(unsigned workers, const struct image_writer_options *o, struct page_pool **ret,
+		  struct err *err);
+void page_pool_free(struct page_pool *pool);
+void page_pool_add(struct page_pool *pool, struct page_job *job); /* takes job */
+/* The oldest job, done (here, if no worker has begun it); NULL when there is none. The caller frees it. */
+struct page_job *page_pool_take(struct page_pool *pool);
+bool page_pool_has_result(struct page_pool *pool); /* the oldest job is done */
+void page_job_free(struct page_job *job);
+
+/* ---- pagesink.c: chunks in memory to the image, through the workers ---------------------------- */
+
+#define SINK_SLOTS 4
+#define SINK_GROUP (8UL << 20)
+
+struct page_sink {
+	struct pageout *p;
+	const Cpx__Mm *mm;
+	const struct page_hash_set *parent;
+	struct page_hash_set *own;
+	int fd; /* memfd of the slots */
+	uint8_t *ring;
+	unsigned slot; /* the one in use next */
+	unsigned pending[SINK_SLOTS]; /* jobs that still need the slot */
+	struct page_notes inherit, zero;
+};
+
+int page_sink_open(struct page_sink *s, struct pageout *p, const Cpx__Mm *mm, bool has_children,
+		   struct err *err);
+/* A free slot of SINK_GROUP bytes; waits until its former content is in the image. */
+int page_sink_slot(struct page_sink *s, unsigned *ret_slot, struct err *err);
+uint8_t *page_sink_data(const struct page_sink *s, unsigned slot);
+/* The chunks, whose bytes are back to back in the slot, are ready to be stored. */
+int page_sink_put(struct page_sink *s, unsigned slot, const struct page_chunks *c, struct err *err);
+int page_sink_zero(struct page_sink *s, const struct page_run *run, uint64_t addr, uint64_t len,
+		   struct err *err);
+int page_sink_finish(struct page_sink *s, struct err *err); /* everything is in the image */
+void page_sink_close(struct page_sink *s);
+
+/* ---- pagecopy.c: pages that cpx reads itself --------------------------------------------------- */
+
+int page_copy(struct page_sink *s, struct page_source *from, struct err *err);
+bool page_is_zero(const void *page);
+
+/* ---- twinlink.c ------------------------------------------------------------------------------- */
+
+/* Gives the twin a duplicate of fd; *ret_fd is its number there. */
+int twin_send_fd(struct twin *w, int fd, int *ret_fd, struct err *err);
+int twin_close_fd(struct twin *w, int fd, struct err *err);
+/* How far into a file the twin may write: RLIMIT_FSIZE is its task's, raised as far as it may be. */
+uint64_t twin_file_limit(struct twin *w);
+
+/* ---- pagepush.c: the twin pushes its pages ------------------------------------------------------ */
+
+#define PUSH_DEPTH 4
+
+struct push_group {
+	struct page_group pages;
+	struct page_chunks chunks;
+	uint64_t *at;	  /* by chunk: where in the file it goes */
+	unsigned *handle; /* by chunk: for the ops */
+	size_t max_at, max_handle;
+	unsigned slot;
+};
+
+/* What becomes of the pages. All run in the calling thread. */
+struct push_ops {
+	/* Sets g->at of all chunks: they will be written with the next batch. */
+	int (*place)(void *to, struct push_group *g, struct err *err);
+	/* They are written: before the twin is given its next batch, and while it runs that one. Both may be
+	 * NULL. */
+	int (*before)(void *to, struct push_group *g, struct err *err);
+	int (*after)(void *to, struct push_group *g, struct err *err);
+	/* A stretch of zero pages. */
+	int (*zero)(void *to, const struct page_run *run, uint64_t addr, uint64_t len, struct err *err);
+	uint64_t group_bytes;
+};
+
+int page_push(struct pageout *p, struct twin *w, struct page_source *from, int remote_fd,
+	      const struct push_ops *ops, void *to, struct err *err);
+
+/* ---- pagedirect.c: raw into a regular file -------------------------------------------------------- */
+
+int page_direct(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct page_plan *plan,
+		struct twin *w, struct err *err);
+
+/* ---- pageout.c ---------------------------------------------------------------------------------- */
+
+/* From anything that can be read, aside pages too. */
+int page_copy_out(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct page_source *from,
+		  struct err *err);
+
+/* Every group: progress, and whether to go on. */
+int pageout_step(struct pageout *p, uint64_t bytes, struct err *err);
+
+#endif

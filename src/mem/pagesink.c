@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Chunks in memory to the image: a memfd of four slots takes the bytes of a group each (the twin
+ * writes there, or cpx itself), workers compress out of it, the calling thread puts the results
+ * into the image in order. A slot is free again when all its chunks are out.
+ */
+#include "mem/pages.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+static int map_ring(struct page_sink *s, struct err *err)
+{
+	size_t size = SINK_SLOTS * SINK_GROUP;
+
+	s->fd = memfd_create("cpx-pages", MFD_CLOEXEC);
+	if (s->fd < 0 || ftruncate(s->fd, (off_t)size) < 0)
+		return err_sys(err, -errno, "cannot make a buffer for pages");
+	s->ring = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, s->fd, 0);
+	if (s->ring == MAP_FAILED) {
+		s->ring = NULL;
+		return err_sys(err, -errno, "cannot map a buffer for pages");
+	}
+	return 0;
+}
+
+static int start_hashes(struct page_sink *s, bool has_children, struct err *err)
+{
+	if (has_children && page_hashes_start(&s->p->hashes, s->mm->id, &s->own) < 0)
+		return err_nomem(err);
+	s->parent = page_hashes_find(s->p->hashes, s->mm->parent_mm);
+	return 0;
+}
+
+int page_sink_open(struct page_sink *s, struct pageout *p, const Cpx__Mm *mm, bool has_children,
+		   struct err *err)
+{
+	int r = 0;
+
+	*s = (struct page_sink){
+		.p = p,
+		.mm = mm,
+		.fd = -1,
+		.inherit = {.kind = CHUNK_INHERIT},
+		.zero = {.kind = CHUNK_ZERO},
+	};
+	if (!p->pool)
+		r = page_pool_new(p->workers, p->options, &p->pool, err);
+	if (r == 0)
+		r = map_ring(s, err);
+	if (r == 0)
+		r = start_hashes(s, has_children, err);
+	if (r < 0)
+		page_sink_close(s);
+	return r;
+}
+
+/* Jobs whose bytes are in the ring must not outlive it. */
+static void drop_jobs(struct page_sink *s)
+{
+	struct page_job *j;
+
+	while (s->p->pool && (j = page_pool_take(s->p->pool)))
+		page_job_free(j);
+}
+
+void page_sink_close(struct page_sink *s)
+{
+	drop_jobs(s);
+	if (s->ring)
+		munmap(s->ring, SINK_SLOTS * SINK_GROUP);
+	s->ring = NULL;
+	cleanup_close(&s->fd);
+	s->fd = -1;
+}
+
+/* ---- results into the image ------------------------------------------------------------------- */
+
+static int keep_hashes(struct page_sink *s, const struct page_job *j)
+{
+	size_t page = 0;
+	int r = 0;
+
+	for (unsigned i = 0; i < j->chunk.n && r == 0; i++)
+		for (uint64_t at = 0; at < j->all[i].len && r == 0; at += CPX_PAGE_SIZE)
+			r = page_hash_add(s->own, j->all[i].addr + at, j->hash[page++]);
+	return r;
+}
+
+static int note_inherited(struct page_sink *s, const struct page_job *j, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < j->inherited.next && r == 0; i++)
+		r = page_notes_add(&s->inherit, s->p, s->mm->id, j->inherited.ext[i].addr,
+				   j->inherited.ext[i].len, err);
+	return r;
+}
+
+static int put_job(struct page_sink *s, struct page_job *j, struct err *err)
+{
+	struct pageout_stats *st = &s->p->stats;
+	int r;
+
+	if (j->ret < 0) {
+		*err = j->err;
+		return j->ret;
+	}
+	if (s->own && keep_hashes(s, j) < 0)
+		return err_nomem(err);
+	r = note_inherited(s, j, err);
+	if (r == 0 && j->prepared)
+		r = image_write_prepared(s->p->w, TAKE_PTR(j->prepared), err);
+	st->pages += j->stored_bytes / CPX_PAGE_SIZE;
+	st->bytes += j->stored_bytes;
+	st->inherited_pages += (j->chunk.bytes - j->stored_bytes) / CPX_PAGE_SIZE;
+	return r;
+}
+
+static int put_oldest(struct page_sink *s, struct err *err)
+{
+	struct page_job *j = page_pool_take(s->p->pool);
+	int r;
+
+	if (!j)
+		return 0;
+	s->pending[j->slot]--;
+	r = put_job(s, j, err);
+	page_job_free(j);
+	return r;
+}
+
+/* ---- chunks in -------------------------------------------------------------------------------- */
+
+int page_sink_slot(struct page_sink *s, unsigned *ret_slot, struct err *err)
+{
+	int r = 0;
+
+	while (r == 0 && (s->pending[s->slot] || page_pool_has_result(s->p->pool)))
+		r = put_oldest(s, err);
+	if (r < 0)
+		return r;
+	*ret_slot = s->slot;
+	s->slot = (s->slot + 1) % SINK_SLOTS;
+	return 0;
+}
+
+uint8_t *page_sink_data(const struct page_sink *s, unsigned slot)
+{
+	return s->ring + slot * SINK_GROUP;
+}
+
+static int add_job(struct page_sink *s, unsigned slot, const struct page_chunks *c,
+		   const struct page_chunk *chunk, uint8_t *data)
+{
+	struct page_job *j = calloc(1, sizeof(*j));
+
+	if (j)
+		j->all = malloc(chunk->n * sizeof(*j->all));
+	if (!j || !j->all) {
+		page_job_free(j);
+		return -ENOMEM;
+	}
+	memcpy(j->all, c->ext + chunk->first, chunk->n * sizeof(*j->all));
+	j->mm = s->mm->id;
+	j->chunk = *chunk;
+	j->data = data;
+	j->parent = s->parent;
+	j->want_hashes = s->own;
+	j->slot = slot;
+	s->pending[slot]++;
+	page_pool_add(s->p->pool, j);
+	return 0;
+}
+
+int page_sink_put(struct page_sink *s, unsigned slot, const struct page_chunks *c, struct err *err)
+{
+	uint8_t *data = page_sink_data(s, slot);
+
+	for (size_t i = 0; i < c->n; i++) {
+		if (add_job(s, slot, c, &c->chunk[i], data) < 0)
+			return err_nomem(err);
+		data += c->chunk[i].bytes;
+	}
+	return 0;
+}
+
+int page_sink_zero(struct page_sink *s, const struct page_run *run, uint64_t addr, uint64_t len,
+		   struct err *err)
+{
+	s->p->stats.zero_pages += len / CPX_PAGE_SIZE;
+	if (run->vma->kind != CPX__VMA__KIND__FILE_PRIVATE)
+		return 0;
+	return page_notes_add(&s->zero, s->p, s->mm->id, addr, len, err);
+}
+
+int page_sink_finish(struct page_sink *s, struct err *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < SINK_SLOTS; i++)
+		while (s->pending[i] && r == 0)
+			r = put_oldest(s, err);
+	if (r == 0)
+		r = page_notes_flush(&s->inherit, s->p, s->mm->id, err);
+	return r < 0 ? r : page_notes_flush(&s->zero, s->p, s->mm->id, err);
+}

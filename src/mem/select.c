@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Which pages of a private mapping hold data of their own: ioctl PAGEMAP_SCAN (Linux 6.7,
+ * Documentation/admin-guide/mm/pagemap.rst), or the entries of /proc/PID/pagemap before it. The
+ * entries do not tell the shared zero page (their PFN is hidden from ordinary users): such pages
+ * are selected there and fall to the zero scan later. Guard pages (MADV_GUARD_INSTALL) have no data.
+ */
+#include "mem/mem.h"
+
+#include "base/kabi.h"
+#include "base/util.h"
+
+#include <sys/ioctl.h>
+
+static int add_range(struct page_ranges *out, uint64_t start, uint64_t end)
+{
+	struct page_range *last = out->n ? &out->r[out->n - 1] : NULL;
+
+	out->bytes += end - start;
+	if (last && last->addr + last->len == start) {
+		last->len += end - start;
+		return 0;
+	}
+	if (grow(&out->r, &out->max, out->n, sizeof(*out->r)) < 0)
+		return -ENOMEM;
+	out->r[out->n++] = (struct page_range){start, end - start};
+	return 0;
+}
+
+#define REGIONS 512
+
+static struct pm_scan_arg scan_args(uint64_t start, uint64_t end, struct page_region *vec,
+				    uint64_t unwanted)
+{
+	return (struct pm_scan_arg){
+		.size = sizeof(struct pm_scan_arg),
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)vec,
+		.vec_len = REGIONS,
+		.category_inverted = unwanted,
+		.category_mask = unwanted,
+		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+		.return_mask = PAGE_IS_FILE, /* never set in what we get: regions are not split */
+	};
+}
+
+/* 0, or -errno; -EINVAL and -ENOTTY only when nothing was added. */
+static int scan(int fd, uint64_t start, uint64_t end, uint64_t unwanted, struct page_ranges *out)
+{
+	struct page_region region[REGIONS];
+
+	while (start < end) {
+		struct pm_scan_arg arg = scan_args(start, end, region, unwanted);
+		long n = ioctl(fd, PAGEMAP_SCAN, &arg);
+
+		if (n < 0)
+			return -errno;
+		for (long i = 0; i < n; i++)
+			if (add_range(out, region[i].start, region[i].end) < 0)
+				return -ENOMEM;
+		if (arg.walk_end <= start)
+			return -EIO;
+		start = arg.walk_end;
+	}
+	return 0;
+}
+
+#define ENTRIES	   4096
+#define PM_PRESENT (1ULL << 63)
+#define PM_SWAP	   (1ULL << 62)
+#define PM_FILE	   (1ULL << 61)
+#define PM_GUARD   (1ULL << 58)
+
+static int add_entries(const uint64_t *entry, size_t n, uint64_t addr, struct page_ranges *out)
+{
+	for (size_t i = 0; i < n; i++, addr += CPX_PAGE_SIZE)
+		if (entry[i] & (PM_PRESENT | PM_SWAP) && !(entry[i] & (PM_FILE | PM_GUARD)) &&
+		    add_range(out, addr, addr + CPX_PAGE_SIZE) < 0)
+			return -ENOMEM;
+	return 0;
+}
+
+static int read_entries(int fd, uint64_t start, uint64_t end, struct page_ranges *out)
+{
+	_cleanup_free_ uint64_t *entry = malloc(ENTRIES * sizeof(*entry));
+
+	if (!entry)
+		return -ENOMEM;
+	while (start < end) {
+		size_t want = MIN((end - start) / CPX_PAGE_SIZE, (uint64_t)ENTRIES);
+		ssize_t n = pread(fd, entry, want * sizeof(*entry),
+				  (off_t)(start / CPX_PAGE_SIZE * sizeof(*entry)));
+		int r;
+
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		r = add_entries(entry, (size_t)n / sizeof(*entry), start, out);
+		if (r < 0)
+			return r;
+		start += (size_t)n / sizeof(*entry) * CPX_PAGE_SIZE;
+	}
+	return 0;
+}
+
+static bool is_scan_denied(void)
+{
+	const char *deny = getenv("CPX_DENY");
+
+	return deny && strstr(deny, "pagemap_scan");
+}
+
+/* Newest interface first. A kernel without guard pages does not know their category. */
+static int select_range(int fd, uint64_t start, uint64_t end, struct page_ranges *out)
+{
+	int r = is_scan_denied() ? -ENOTTY
+				 : scan(fd, start, end, PAGE_IS_FILE | PAGE_IS_PFNZERO | PAGE_IS_GUARD,
+					out);
+
+	if (r == -EINVAL)
+		r = scan(fd, start, end, PAGE_IS_FILE | PAGE_IS_PFNZERO, out);
+	if (r == -ENOTTY || r == -EINVAL)
+		r = read_entries(fd, start, end, out);
+	return r;
+}
+
+int pages_select(int pagemap_fd, uint64_t start, uint64_t end, bool is_file,
+		 struct page_ranges *out, struct err *err)
+{
+	int r = select_range(pagemap_fd, start, end, out);
+
+	if (r == -ENOMEM)
+		return err_nomem(err);
+	if (r < 0)
+		return err_sys(err, r, "cannot find the pages of %#lx-%#lx", (unsigned long)start,
+			       (unsigned long)end);
+	return 0;
+}
+
+void page_ranges_release(struct page_ranges *p)
+{
+	free(p->r);
+	*p = (struct page_ranges){0};
+}
