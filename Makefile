@@ -27,4 +27,5 @@ deps-%:
 configure: deps-build
 	@test -f $(BUILD)/build.ninja || meson setup --prefix=$(PREFIX) $(BUILD)
 
+.NOTPARALLEL:
 .PHONY: all demo test bench install clean configure
