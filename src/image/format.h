@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define FORMAT_VERSION 1
+#define MAGIC_SIZE     8
 #define HEADER_SIZE    64
 #define FRAME_SIZE     40 /* the fixed part of every frame */
 #define EXTENT_SIZE    16

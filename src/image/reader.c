@@ -332,24 +332,28 @@ static int read_index(struct image *im, struct err *err)
 /* ---- opening ---- */
 
 /* A short file may be foreign or truncated: its first bytes tell. */
+static int check_magic(const uint8_t *buf, size_t len, struct err *err)
+{
+	uint8_t magic[HEADER_SIZE];
+
+	format_put_header(magic, &(struct format_header){ 0 });
+	if (len == 0 || memcmp(buf, magic, MIN(len, MAGIC_SIZE)) != 0)
+		return err_set(err, -EBADMSG, "not a cpx image");
+	return 0;
+}
+
 static int read_header(struct image *im, struct err *err)
 {
 	struct format_header h;
 	uint8_t buf[HEADER_SIZE] = { 0 };
 	struct source *s = im->source;
-	int r;
+	size_t first = s->is_seekable ? MIN(s->size, MAGIC_SIZE) : MAGIC_SIZE;
+	int r = image_read_at(s, 0, buf, first, err);
 
-	if (s->is_seekable && s->size < HEADER_SIZE) {
-		uint8_t magic[HEADER_SIZE];
-
-		format_put_header(magic, &(struct format_header){ 0 });
-		r = s->read_at(s, 0, buf, s->size, err);
-		if (r < 0)
-			return r;
-		if (s->size == 0 || memcmp(buf, magic, MIN(s->size, 8)) != 0)
-			return err_set(err, -EBADMSG, "not a cpx image");
-	}
-	r = image_read_at(s, 0, buf, sizeof(buf), err);
+	if (r == 0)
+		r = check_magic(buf, first, err);
+	if (r == 0)
+		r = image_read_at(s, first, buf + first, sizeof(buf) - first, err);
 	if (r < 0)
 		return r;
 	r = format_get_header(buf, &h, err);

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cpx_info() and cpx_verify(): reading an image without restoring it. Owns the descriptor while it
+ * is read. A stream is read to its end, so that what it holds is counted and checked as well.
+ */
+#include "engine/info.h"
+#include "engine/result.h"
+#include "base/util.h"
+
+#include <fcntl.h>
+
+static void cleanup_source(struct source *s)
+{
+	source_release(s);
+}
+
+static void cleanup_info(struct info *info)
+{
+	image_free(info->im);
+	free(info->mm_bytes);
+}
+
+/* "-" is standard input, which stays open. */
+static int open_input(const char *file, int *ret_owned, struct source *s, struct err *err)
+{
+	_cleanup_close_ int fd = -1;
+	int r;
+
+	if (strcmp(file, "-") == 0)
+		return source_open_fd(s, STDIN_FILENO, err);
+	fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return err_sys(err, -errno, "cannot open");
+	r = source_open_fd(s, fd, err);
+	if (r < 0)
+		return r;
+	*ret_owned = TAKE_FD(fd);
+	return 0;
+}
+
+static void count_chunk(struct info *info, const struct chunk_ref *c)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < c->n; i++)
+		bytes += c->ext[i].len;
+	if (c->kind == CHUNK_DATA) {
+		info->totals.chunks[c->codec]++;
+		info->totals.bytes += bytes;
+		info->totals.stored += c->stored_len;
+	} else if (c->kind == CHUNK_INHERIT) {
+		info->totals.inherited += bytes;
+	} else {
+		info->totals.zero += bytes;
+	}
+	for (size_t i = 0; i < info->im->nmms && c->kind == CHUNK_DATA; i++)
+		if (info->im->mm[i]->id == c->object)
+			info->mm_bytes[i] += bytes;
+}
+
+static int count_stream(struct info *info, struct err *err)
+{
+	_cleanup_free_ void *buf = malloc(CHUNK_MAX);
+	struct chunk_ref c;
+	int r;
+
+	if (!buf)
+		return err_nomem(err);
+	while ((r = image_next_chunk(info->im, &c, buf, err)) == 0)
+		count_chunk(info, &c);
+	return r == -ENODATA ? 0 : r;
+}
+
+static int gather(struct info *info, struct source *s, struct err *err)
+{
+	int r = image_open(s, &info->im, err);
+
+	if (r < 0)
+		return r;
+	info->size = s->is_seekable ? s->size : 0;
+	info->mm_bytes = calloc(info->im->nmms + 1, sizeof(*info->mm_bytes));
+	if (!info->mm_bytes)
+		return err_nomem(err);
+	if (!s->is_seekable)
+		return count_stream(info, err);
+	for (size_t i = 0; i < info->im->nchunks; i++)
+		count_chunk(info, &info->im->chunk[i]);
+	return 0;
+}
+
+static int print_info(const char *file, bool json, FILE *out, struct cpx_result *r,
+		      struct err *err)
+{
+	__attribute__((cleanup(cleanup_source))) struct source s = { .fd = -1 };
+	__attribute__((cleanup(cleanup_info))) struct info info = { 0 };
+	_cleanup_close_ int fd = -1;
+	int ret = open_input(file, &fd, &s, err);
+
+	if (ret == 0)
+		ret = gather(&info, &s, err);
+	if (ret < 0)
+		return ret;
+	r->tasks = info.im->ntasks;
+	r->memory_bytes = info.totals.bytes;
+	r->image_bytes = info.size;
+	ret = json ? info_print_json(&info, out, err) : info_print_text(&info, out, err);
+	if (ret == 0 && fflush(out) != 0)
+		ret = err_sys(err, -errno, "cannot write");
+	return ret;
+}
+
+int cpx_info(const char *file, bool json, FILE *out, struct cpx_result *r)
+{
+	struct err err = ERR_INIT;
+	int ret = print_info(file, json, out, r, &err);
+
+	if (ret < 0)
+		err_context(&err, "%s", file);
+	return result_set(r, ret, &err, NULL);
+}
+
+static int verify(const char *file, struct cpx_result *r, struct err *err)
+{
+	__attribute__((cleanup(cleanup_source))) struct source s = { .fd = -1 };
+	_cleanup_close_ int fd = -1;
+	int ret = open_input(file, &fd, &s, err);
+
+	if (ret < 0)
+		return ret;
+	r->image_bytes = s.is_seekable ? s.size : 0;
+	return image_verify(&s, err);
+}
+
+int cpx_verify(const char *file, struct cpx_result *r)
+{
+	struct err err = ERR_INIT;
+	int ret = verify(file, r, &err);
+
+	if (ret < 0)
+		err_context(&err, "%s", file);
+	return result_set(r, ret, &err, NULL);
+}
