@@ -26,6 +26,21 @@ struct tracee_thread {
 	/* When the thread was asleep in a system call with a relative timeout: how long already.
 	 * 0 when unknown or not asleep. */
 	uint64_t asleep_ns;
+
+	/* Private to src/tracee. */
+	enum {
+		THREAD_SEIZED,	/* to be waited for */
+		THREAD_STOPPED, /* where the freeze found it */
+		THREAD_AWAY,	/* stopped, but on its frame: between remote calls */
+		THREAD_IN_LOOP, /* running in the mailbox */
+		THREAD_GONE,
+	} where;
+	bool stop_again;       /* a SIGSTOP was swallowed meanwhile */
+	bool is_checked;       /* it may run remote calls */
+	uint64_t frame_sp;     /* of the frame that restores it, 0: none written */
+	struct saved_bytes *saved; /* what the frame was written over, if that may matter */
+	int sleep_nr;	       /* call with a relative timeout it slept in before the stop, or -1 */
+	uint64_t asleep_since; /* exec_start of it */
 };
 
 struct tracee {
@@ -39,7 +54,12 @@ struct tracee {
 	struct tracee *mm_owner; /* the tracee (itself or an earlier one) that has the same mm */
 	struct mailbox mailbox;	 /* only in the mm_owner, while injected. lane 0: host thread,
 				  * lane 1: twin's midwife, lane 2: twin */
-	struct inject *inject;	 /* private to inject.c */
+	/* Private to src/tracee. */
+	struct tree *tree;
+	struct tracee *parent; /* in the tree, NULL for the root */
+	struct inject *inject;
+	int subreaper;		/* -1 unknown */
+	bool threads_complete;
 };
 
 struct tree {
@@ -47,6 +67,7 @@ struct tree {
 	size_t n, max;
 	uint64_t frozen_at_ns;	/* CLOCK_MONOTONIC of the first stop */
 	uint64_t thawed_at_ns;
+	struct gadget_cache *gadgets; /* private to src/tracee */
 };
 
 struct freeze_options {

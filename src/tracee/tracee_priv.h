@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the files of src/tracee share with each other. */
+#ifndef CPX_TRACEE_PRIV_H
+#define CPX_TRACEE_PRIV_H
+
+#include "proc/proc.h"
+#include "tracee/tracee.h"
+
+/* ---- stops.c: single stops ---------------------------------------------------------------- */
+
+enum stop {
+	STOP_NONE,    /* not yet (only when not blocking) */
+	STOP_TRAP,    /* PTRACE_INTERRUPT, or news about a group stop */
+	STOP_SYSCALL, /* entry or exit of a system call */
+	STOP_GONE,
+};
+
+/* Lets a thread that is not ours yet be traced, and interrupts it. -errno of ptrace(2). */
+int stop_seize(pid_t tid);
+int stop_interrupt(pid_t tid);
+
+/* The next stop of a thread on its way to its first one: signals are delivered as if we were not
+ * there. */
+enum stop stop_poll(struct tracee_thread *th);
+
+/* Waits for a stop of a thread that runs remote calls with all signals blocked. SIGSTOP, which
+ * cannot be blocked, is put off until the thaw. */
+enum stop stop_wait_steered(struct tracee_thread *th, int resume);
+/* The same without waiting. */
+enum stop stop_poll_steered(struct tracee_thread *th, int resume);
+
+uint64_t monotonic_ns(void);
+
+/* ---- steer.c: one thread on its frame ------------------------------------------------------- */
+
+/* From where the freeze found it to `call` on its frame; nothing runs yet. */
+int steer_begin(struct tracee *t, struct tracee_thread *th, const struct arch_regs *regs,
+		struct err *err);
+/* A call in three parts, so that those of many threads overlap. The registers are set already. */
+int steer_enter(struct tracee *t, struct tracee_thread *th, struct err *err);
+int steer_leave(struct tracee *t, struct tracee_thread *th, struct err *err);
+int steer_result(struct tracee *t, struct tracee_thread *th, int64_t *ret, struct err *err);
+/* All of it. sp: where its frame is. */
+int steer_call(struct tracee *t, struct tracee_thread *th, uint64_t sp, uint64_t nr,
+	       const uint64_t arg[6], int64_t *ret, struct err *err);
+/* A trap, from within the loop or a call, in two parts; then the thread is on its frame. */
+void steer_interrupt(struct tracee_thread *th);
+int steer_trapped(struct tracee *t, struct tracee_thread *th, struct err *err);
+/* Back to where the freeze found it, from a trap; and from anywhere. */
+int steer_restore(struct tracee *t, struct tracee_thread *th, struct err *err);
+int steer_end(struct tracee *t, struct tracee_thread *th, struct err *err);
+int steer_gone(struct tracee *t, struct err *err);
+
+/* ---- site.c: places in the task ------------------------------------------------------------- */
+
+struct site {
+	uint64_t top;	/* the frame ends here */
+	uint64_t room;	/* bytes below top that may be overwritten */
+	bool must_save; /* it may be live data: put it back afterwards */
+};
+int site_find(struct tracee *t, const struct tracee_thread *th, size_t need, bool is_host,
+	      struct site *ret, struct err *err);
+/* An address range nobody maps and the kernel does not choose soon. */
+int site_hole(const struct proc_vmas *maps, uint64_t size, uint64_t *ret, struct err *err);
+
+/* ---- gadgets.c ------------------------------------------------------------------------------ */
+
+int gadgets_find(struct tracee *t, struct arch_gadgets *ret, struct err *err);
+void gadget_cache_free(struct gadget_cache *c);
+
+/* ---- inject.c ------------------------------------------------------------------------------- */
+
+struct inject {
+	struct proc_vmas maps; /* as frozen */
+	struct arch_gadgets gadgets;
+	int mem_fd; /* /proc/PID/mem */
+	int memfd;  /* of the lanes, ours */
+	struct tracee_thread *host;
+	uint64_t boot_sp;	/* frame chain that unmaps, then restores */
+	uint64_t map, map_size; /* the mailbox: code page, then lanes */
+	bool is_mapped;		/* at least the private part */
+	bool has_midwife;	/* a task that shares the mm may live */
+	int r;			/* how its phases went */
+	uint64_t slot;		/* unpopulated stack pages for frames, 0: not looked for yet */
+	size_t nslot_pages;
+};
+
+/* Allocates t->inject and reads what all remote calls of this task need. */
+int inject_prepare(struct tracee *t, struct err *err);
+void inject_release(struct tracee *t);
+/* Writes the frame that restores th and sets th->frame_sp; for the host also the one that first
+ * unmaps the mailbox. */
+int inject_frame(struct tracee *t, struct tracee_thread *th, struct err *err);
+/* Puts back what a frame was written over, if that has to be. th is where it was frozen. */
+void inject_unframe(struct tracee *t, struct tracee_thread *th);
+/* tracee_eject() for all, in parallel and whatever fails. */
+void inject_eject_all(struct tree *tree);
+bool inject_is_live(const struct tracee *t); /* its host is in the loop */
+/* Waits for the batch posted to the host's lane. */
+int inject_wait(struct tracee *t, struct err *err);
+/* Whether the task asked to adopt orphans; cached. */
+int inject_is_subreaper(struct tracee *t, bool *ret, struct err *err);
+
+/* ---- asleep.c ------------------------------------------------------------------------------- */
+
+/* Before a thread is stopped: what it sleeps in and since when. */
+void asleep_before(struct tracee *t, struct tracee_thread *th);
+/* Stopped, registers read: fills asleep_ns, and makes a call start again that the stop alone ended
+ * with EINTR. */
+int asleep_after(struct tracee *t, struct tracee_thread *th, struct err *err);
+
+#endif
