@@ -8,8 +8,8 @@
 #include "arch/arch.h"
 #include "base/util.h"
 #include "cpx.h"
+#include "proc/proc.h"
 
-#include <inttypes.h>
 #include <sys/auxv.h>
 #include <sys/utsname.h>
 #include <time.h>
@@ -23,40 +23,29 @@ static int64_t clock_ns(clockid_t clock)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-static int read_boot_id(char *buf, size_t size, struct err *err)
-{
-	static const char path[] = "/proc/sys/kernel/random/boot_id";
-	_cleanup_fclose_ FILE *f = fopen(path, "re");
-
-	if (!f || !fgets(buf, size, f))
-		return err_sys(err, -errno, "cannot read %s", path);
-	buf[strcspn(buf, "\n")] = '\0';
-	return 0;
-}
-
 struct vdso_size {
 	uint64_t vdso, vvar;
 };
 
 static int measure_vdso(struct vdso_size *ret, struct err *err)
 {
-	_cleanup_fclose_ FILE *f = fopen("/proc/self/maps", "re");
-	char line[4352];
+	struct proc_vmas maps = {0};
+	_cleanup_close_ int dir = -1;
+	int r = proc_open(-1, getpid(), 0, &dir, err);
 
-	if (!f)
-		return err_sys(err, -errno, "cannot read /proc/self/maps");
+	if (r == 0)
+		r = proc_maps(dir, &maps, err);
 	*ret = (struct vdso_size){0};
-	while (fgets(line, sizeof(line), f)) {
-		uint64_t start, end;
+	for (size_t i = 0; i < maps.n; i++) {
+		const struct proc_vma *v = &maps.vma[i];
 
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) != 2)
-			continue;
-		if (strstr(line, "[vdso]"))
-			ret->vdso += end - start;
-		else if (strstr(line, "[vvar")) /* [vvar], and [vvar_vclock] since 6.13 */
-			ret->vvar += end - start;
+		if (strcmp(v->path, "[vdso]") == 0)
+			ret->vdso += v->end - v->start;
+		else if (strncmp(v->path, "[vvar", 5) == 0) /* [vvar_vclock] since 6.13 */
+			ret->vvar += v->end - v->start;
 	}
-	return 0;
+	proc_vmas_release(&maps);
+	return r;
 }
 
 static int set_string(char **field, const char *value)
@@ -105,9 +94,9 @@ static int fill_cpu(Cpx__Host *h, struct err *err)
 
 static int fill_names(Cpx__Host *h, struct err *err)
 {
-	char boot_id[64] = "";
+	char boot_id[37] = "";
 	struct utsname uts;
-	int ret = read_boot_id(boot_id, sizeof(boot_id), err);
+	int ret = proc_boot_id(-1, boot_id, err);
 
 	if (ret < 0)
 		return ret;
@@ -137,10 +126,9 @@ int host_fill(Cpx__Host *h, struct err *err)
 
 bool host_is_same_boot(const Cpx__Host *had)
 {
-	char boot_id[64] = "";
+	char boot_id[37] = "";
 
-	return read_boot_id(boot_id, sizeof(boot_id), NULL) == 0 &&
-	       strcmp(boot_id, had->boot_id) == 0;
+	return proc_boot_id(-1, boot_id, NULL) == 0 && strcmp(boot_id, had->boot_id) == 0;
 }
 
 static int check_cpu(const Cpx__Host *had, struct refusals *refusals)

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Asks the tasks for what only they can say: the attributes of src/res, whose calls are gathered
+ * into one batch a thread, and, from parents, whether they have waited for a stop of a child
+ * (waitid(2) with WNOWAIT). All address spaces answer at the same time.
+ */
+#include "base/util.h"
+#include "engine/session.h"
+
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+enum { SCRATCH_WORDS = 16 };
+
+/* What one thread is asked. */
+struct question {
+	struct dump_task *d;
+	size_t thread;
+	struct batch batch;
+	bool is_for_task; /* the attributes of the task too */
+	uint64_t (*scratch)[SCRATCH_WORDS];
+	struct stop_question {
+		struct dump_task *child;
+		unsigned call;
+		uint64_t info; /* remote siginfo_t */
+	} * stop;
+	size_t nstops, max_stops;
+};
+
+static bool concerns(const struct question *q, const struct attr_ops *ops)
+{
+	return ops->per_thread || q->is_for_task;
+}
+
+static size_t registry_size(void)
+{
+	size_t n = 0;
+
+	while (attr_registry[n])
+		n++;
+	return n;
+}
+
+static int ask_stop(struct question *q, struct dump_task *child, struct err *err)
+{
+	struct stop_question *stop;
+
+	if (grow(&q->stop, &q->max_stops, q->nstops, sizeof(*q->stop)) < 0)
+		return err_nomem(err);
+	stop = &q->stop[q->nstops++];
+	stop->child = child;
+	stop->info = batch_out(&q->batch, sizeof(siginfo_t));
+	stop->call = BATCH_CALL(&q->batch, SYS_waitid, P_PID, child->t->pid, stop->info,
+				WSTOPPED | WNOHANG | WNOWAIT | __WALL);
+	return 0;
+}
+
+static int ask_stops(struct session *s, struct question *q, struct err *err)
+{
+	int ret = 0;
+
+	for (size_t i = 1; i < s->ntasks && ret == 0; i++)
+		if (s->task[i].t->ppid == q->d->t->pid &&
+		    s->task[i].msg->state == CPX__TASK__STATE__STOPPED)
+			ret = ask_stop(q, &s->task[i], err);
+	return ret;
+}
+
+static int take_stops(struct question *q, struct err *err)
+{
+	for (size_t i = 0; i < q->nstops; i++) {
+		const struct stop_question *stop = &q->stop[i];
+		const siginfo_t *info = batch_local(&q->batch, stop->info);
+		int64_t ret = batch_ret(&q->batch, stop->call);
+
+		if (ret < 0)
+			return err_sys(err, ret, "waitid of child %d", stop->child->t->pid);
+		stop->child->msg->stop_reported = info->si_pid == 0;
+	}
+	return 0;
+}
+
+static int prepare(struct session *s, struct question *q, struct err *err)
+{
+	int ret = 0;
+
+	q->batch = tracee_batch(q->d->t->mm_owner);
+	q->scratch = calloc(registry_size(), sizeof(*q->scratch));
+	if (!q->scratch)
+		return err_nomem(err);
+	for (size_t k = 0; attr_registry[k] && ret == 0; k++) {
+		const struct attr_ops *ops = attr_registry[k];
+
+		if (ops->ask && concerns(q, ops))
+			ret = ops->ask(&s->ctx, q->d->t, q->d->msg, q->d->msg->thread[q->thread],
+				       &q->batch, q->scratch[k], err);
+		if (ret < 0)
+			err_context(err, "%s", ops->name);
+	}
+	return ret == 0 && q->is_for_task ? ask_stops(s, q, err) : ret;
+}
+
+static int take(struct session *s, struct question *q, struct err *err)
+{
+	int ret = 0;
+
+	for (size_t k = 0; attr_registry[k] && ret == 0; k++) {
+		const struct attr_ops *ops = attr_registry[k];
+
+		if (ops->take && concerns(q, ops))
+			ret = ops->take(&s->ctx, q->d->t, &q->batch, q->scratch[k], q->d->msg,
+					q->d->msg->thread[q->thread], err);
+		if (ret < 0)
+			err_context(err, "%s", ops->name);
+	}
+	return ret < 0 ? ret : take_stops(q, err);
+}
+
+static void question_release(struct question *q)
+{
+	free(q->scratch);
+	free(q->stop);
+}
+
+/* A thread that has no lane of its own. */
+static int ask_one(struct session *s, struct question *q, struct err *err)
+{
+	int ret = prepare(s, q, err);
+
+	if (ret == 0 && q->batch.n > 0)
+		ret = tracee_thread_run(q->d->t, q->thread, &q->batch, err);
+	return ret < 0 ? ret : take(s, q, err);
+}
+
+static bool is_host(const struct tracee *t, size_t thread)
+{
+	return t->mm_owner == t && thread == tracee_speaker(t);
+}
+
+static int context(const struct dump_task *d, struct err *err)
+{
+	return err_context(err, "task %d (%s)", d->t->pid, d->t->comm);
+}
+
+static int ask_others(struct session *s, struct dump_task *d, struct err *err)
+{
+	for (size_t i = 0; i < d->t->nthreads; i++) {
+		struct question q = {
+			.d = d,
+			.thread = i,
+			.is_for_task = i == tracee_speaker(d->t),
+		};
+		int ret;
+
+		if (d->t->thread[i].is_exited || is_host(d->t, i))
+			continue;
+		ret = ask_one(s, &q, err);
+		question_release(&q);
+		if (ret < 0)
+			return context(d, err);
+	}
+	return 0;
+}
+
+/* Hands their batches to all threads that sit in the loop before waiting for the first. */
+static int ask_hosts(struct session *s, struct question *q, struct err *err)
+{
+	size_t posted = 0;
+	int ret = 0;
+
+	for (; posted < s->ntasks && ret == 0; posted++) {
+		struct dump_task *d = &s->task[posted];
+
+		q[posted] = (struct question){
+			.d = d, .thread = tracee_speaker(d->t), .is_for_task = true};
+		if (d->t->is_zombie || !is_host(d->t, q[posted].thread))
+			continue;
+		ret = prepare(s, &q[posted], err);
+		if (ret == 0)
+			ret = lane_post(mailbox_lane(&d->t->mailbox, 0), &q[posted].batch, err);
+		if (ret < 0)
+			return context(d, err);
+	}
+	for (size_t i = 0; i < posted && ret == 0; i++) {
+		if (!q[i].scratch)
+			continue;
+		ret = lane_wait(mailbox_lane(&q[i].d->t->mailbox, 0), q[i].d->t->pidfd, err);
+		if (ret == 0)
+			ret = take(s, &q[i], err);
+		if (ret < 0)
+			context(q[i].d, err);
+	}
+	return ret;
+}
+
+int collect_attributes(struct session *s, struct err *err)
+{
+	struct question *q;
+	int ret;
+
+	if (s->is_closed_to_us)
+		return 0;
+	q = calloc(s->ntasks, sizeof(*q));
+	if (!q)
+		return err_nomem(err);
+	ret = ask_hosts(s, q, err);
+	for (size_t i = 0; i < s->ntasks; i++)
+		question_release(&q[i]);
+	free(q);
+	for (size_t i = 0; i < s->ntasks && ret == 0; i++)
+		if (!s->task[i].t->is_zombie)
+			ret = ask_others(s, &s->task[i], err);
+	return ret;
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cpx_dump(): the table of stages. Until "thaw" the tree stands still; after it only our copies of
+ * records and the twins' copies of memory are used.
+ */
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "engine/result.h"
+#include "engine/session.h"
+
+#include <sched.h>
+
+/* zstd's fastest level costs little more time than lz4 and takes much less space. */
+enum { DEFAULT_LEVEL = 1 };
+
+static int open_output(struct session *s, struct err *err)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "%d.cpx", s->options->pid);
+	return output_open(&s->output, s->options->output ? s->options->output : name,
+			   s->options->out_fd, err);
+}
+
+static bool stays_frozen(const struct session *s)
+{
+	return s->options->after != CPX_AFTER_RUN;
+}
+
+/* ---- while frozen: copies ---- */
+
+static int copy_shared(struct session *s, struct err *err)
+{
+	return objects_copy(&s->ctx, err);
+}
+
+static int copy_aside(struct session *s, struct err *err)
+{
+	for (size_t i = 0; i < s->nmms; i++) {
+		struct dump_mm *mm = &s->mm[i];
+		int ret = aside_copy(mm->msg, mm->owner->pid, &mm->aside, err);
+
+		if (ret < 0)
+			return err_context(err, "task %d (%s)", mm->owner->pid, mm->owner->comm);
+	}
+	return 0;
+}
+
+static void drop_twins(struct session *s, const struct err *why)
+{
+	for (size_t i = 0; i < s->nmms; i++) {
+		twin_free(s->mm[i].twin);
+		s->mm[i].twin = NULL;
+	}
+	log_info("written while frozen: %s", why->msg);
+	snprintf(s->result->freeze_reason, sizeof(s->result->freeze_reason), "%.*s",
+		 (int)sizeof(s->result->freeze_reason) - 1, why->msg);
+}
+
+/* Where there can be no twin, the tree stays frozen while it is written. */
+static int make_twins(struct session *s, struct err *err)
+{
+	struct err why = ERR_INIT;
+	int ret = 0;
+
+	for (size_t i = 0; i < s->nmms && ret == 0; i++)
+		ret = twin_make(s->mm[i].owner, &s->mm[i].twin, &why);
+	if (ret < 0)
+		drop_twins(s, &why);
+	s->is_twinned = ret == 0;
+	strcpy(s->result->freeze_mode, s->is_twinned ? "twin" : "frozen");
+	return interrupt_check(err);
+}
+
+static int thaw_early(struct session *s, struct err *err)
+{
+	if (s->is_twinned && !stays_frozen(s))
+		tree_thaw(&s->tree, THAW_RUN);
+	return 0;
+}
+
+/* ---- writing ---- */
+
+static enum codec chosen_codec(enum cpx_compress c)
+{
+	switch (c) {
+	case CPX_COMPRESS_NONE:
+		return CODEC_NONE;
+	case CPX_COMPRESS_LZ4:
+		return CODEC_LZ4;
+	default:
+		return CODEC_ZSTD;
+	}
+}
+
+static int start_writer(struct session *s, struct err *err)
+{
+	const struct cpx_dump_options *o = s->options;
+
+	s->format = (struct image_writer_options){
+		.codec = chosen_codec(o->compress),
+		.level = o->level ? o->level : DEFAULT_LEVEL,
+		.page_aligned = s->output.is_file,
+	};
+	return image_writer_new(s->output.fd, &s->format, &s->writer, err);
+}
+
+static int write_record(struct session *s, enum record_type type, const ProtobufCMessage *m,
+			struct err *err)
+{
+	return image_write_record(s->writer, type, m, err);
+}
+
+static int write_records(struct session *s, struct err *err)
+{
+	int ret = start_writer(s, err);
+
+	if (ret == 0)
+		ret = write_record(s, RECORD_IMAGE, &s->info->base, err);
+	for (size_t i = 0; i < s->ntasks && ret == 0; i++)
+		ret = write_record(s, RECORD_TASK, &s->task[i].msg->base, err);
+	for (size_t i = 0; i < s->nmms && ret == 0; i++)
+		ret = write_record(s, RECORD_MM, &s->mm[i].msg->base, err);
+	for (size_t i = 0; i < objects_count(&s->ctx) && ret == 0; i++)
+		ret = write_record(s, RECORD_OBJECT, &objects_get(&s->ctx, i)->base, err);
+	for (size_t i = 0; i < files_ntables(&s->ctx) && ret == 0; i++)
+		ret = write_record(s, RECORD_FD_TABLE, &files_table(&s->ctx, i)->base, err);
+	for (size_t i = 0; i < files_count(&s->ctx) && ret == 0; i++)
+		ret = write_record(s, RECORD_FILE, &files_get(&s->ctx, i)->base, err);
+	return ret;
+}
+
+static int write_objects(struct session *s, struct err *err)
+{
+	return objects_write(&s->ctx, s->writer, err);
+}
+
+static unsigned count_cpus(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+static void report_progress(void *data, uint64_t done_bytes)
+{
+	const struct session *s = data;
+	const struct cpx_progress *p = &s->options->progress;
+
+	if (p->update)
+		p->update(p->data, "writing memory", done_bytes, s->info->memory_bytes);
+}
+
+static int write_mm(struct session *s, struct pageout *p, struct dump_mm *mm, struct err *err)
+{
+	int ret = mm->twin ? pageout_twin(p, mm->msg, mm->has_children, mm->twin, err)
+			   : pageout_frozen(p, mm->msg, mm->has_children, mm->owner->pid, err);
+
+	if (ret == 0)
+		ret = aside_write(mm->aside, p, mm->msg, err);
+	if (ret < 0)
+		return err_context(err, "task %d (%s)", mm->owner->pid, mm->owner->comm);
+	twin_free(mm->twin);
+	mm->twin = NULL;
+	return 0;
+}
+
+static int write_pages(struct session *s, struct err *err)
+{
+	struct pageout p = {
+		.w = s->writer,
+		.options = &s->format,
+		.out_fd = s->output.is_file && s->format.codec == CODEC_NONE ? s->output.fd : -1,
+		.workers = s->options->workers ? s->options->workers : count_cpus(),
+		.progress = report_progress,
+		.progress_data = s,
+	};
+	int ret = 0;
+
+	for (size_t i = 0; i < s->nmms && ret == 0; i++)
+		ret = write_mm(s, &p, &s->mm[i], err);
+	s->result->pages = p.stats.pages;
+	s->result->zero_pages = p.stats.zero_pages;
+	s->result->shared_pages = p.stats.inherited_pages;
+	s->result->memory_bytes = p.stats.bytes;
+	pageout_release(&p);
+	return ret;
+}
+
+static int thaw_late(struct session *s, struct err *err)
+{
+	if (!stays_frozen(s))
+		tree_thaw(&s->tree, THAW_RUN);
+	return 0;
+}
+
+static int seal(struct session *s, struct err *err)
+{
+	return image_writer_seal(s->writer, &s->result->image_bytes, err);
+}
+
+/* Only when the image is safe is anything done to the tree, and nothing may come in between. */
+static int commit(struct session *s, struct err *err)
+{
+	int ret = output_commit(&s->output, err);
+
+	if (ret < 0)
+		return ret;
+	if (s->options->after == CPX_AFTER_KILL)
+		tree_thaw(&s->tree, THAW_KILL);
+	else if (s->options->after == CPX_AFTER_STOP)
+		tree_thaw(&s->tree, THAW_STOP);
+	return 0;
+}
+
+static const struct stage dump_stage[] = {
+	{"open output", open_output},
+	{"freeze", collect_freeze},
+	{"read tasks", collect_tasks},
+	{"compare tasks", collect_sharing},
+	{"read memory maps", collect_memory},
+	{"inject", collect_injection},
+	{"ask tasks", collect_attributes},
+	{"read descriptors", collect_files, .is_last_look = true},
+	{"copy shared memory", copy_shared},
+	{"copy memory aside", copy_aside},
+	{"make twins", make_twins},
+	{"thaw", thaw_early},
+	{"write records", write_records},
+	{"write shared memory", write_objects},
+	{"write memory", write_pages},
+	{"thaw", thaw_late},
+	{"seal", seal},
+	{"commit", commit},
+};
+
+static int run(struct session *s, const struct cpx_dump_options *o, struct cpx_result *r,
+	       struct err *err)
+{
+	struct interrupt interrupt;
+	int ret;
+
+	interrupt_catch(&interrupt);
+	ret = session_init(s, o, r, err);
+	if (ret == 0)
+		ret = session_run(s, dump_stage, ARRAY_SIZE(dump_stage), err);
+	tree_thaw(&s->tree, THAW_RUN);
+	interrupt_release(&interrupt);
+	return ret;
+}
+
+int cpx_dump(const struct cpx_dump_options *o, struct cpx_result *r)
+{
+	struct session s;
+	struct err err = ERR_INIT;
+	int ret = run(&s, o, r, &err);
+
+	if (s.tree.thawed_at_ns > s.tree.frozen_at_ns)
+		r->frozen_us = (s.tree.thawed_at_ns - s.tree.frozen_at_ns) / 1000;
+	ret = result_set(r, ret, &err, &s.refusals);
+	session_release(&s);
+	return ret;
+}

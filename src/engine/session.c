@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Owns a dump's session: its beginning, the loop over its stages, its end. */
+#include "engine/session.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/util.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <time.h>
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+int session_init(struct session *s, const struct cpx_dump_options *o, struct cpx_result *r,
+		 struct err *err)
+{
+	*s = (struct session){
+		.options = o,
+		.result = r,
+		.output = OUTPUT_INIT,
+		.started_ns = now_ns(),
+	};
+	s->ctx = (struct dump_ctx){
+		.tree = &s->tree,
+		.refusals = &s->refusals,
+		.ghost_limit = o->ghost_limit ? o->ghost_limit : 1ULL << 30,
+		.proc_fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+	};
+	if (s->ctx.proc_fd < 0)
+		return err_sys(err, -errno, "cannot open /proc");
+	s->info = msg_new(sizeof(*s->info), (void (*)(void *))cpx__image__init);
+	return s->info ? 0 : err_nomem(err);
+}
+
+static void release_records(struct session *s)
+{
+	for (size_t i = 0; i < s->nmms; i++) {
+		twin_free(s->mm[i].twin);
+		aside_free(s->mm[i].aside);
+		if (s->mm[i].msg)
+			cpx__mm__free_unpacked(s->mm[i].msg, NULL);
+	}
+	free(s->mm);
+	for (size_t i = 0; i < s->ntasks; i++)
+		if (s->task[i].msg)
+			cpx__task__free_unpacked(s->task[i].msg, NULL);
+	free(s->task);
+	if (s->info)
+		cpx__image__free_unpacked(s->info, NULL);
+}
+
+void session_release(struct session *s)
+{
+	tree_thaw(&s->tree, THAW_RUN);
+	s->result->wall_us = (now_ns() - s->started_ns) / 1000;
+	image_writer_free(s->writer);
+	output_release(&s->output);
+	release_records(s);
+	files_release(&s->ctx);
+	objects_release(&s->ctx);
+	tree_release(&s->tree);
+	refusals_release(&s->refusals);
+	if (s->ctx.proc_fd >= 0)
+		close(s->ctx.proc_fd);
+	*s = (struct session){.output = OUTPUT_INIT};
+}
+
+int session_run(struct session *s, const struct stage *stage, size_t n, struct err *err)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint64_t start = now_ns();
+		int ret = interrupt_check(err);
+
+		if (ret == 0)
+			ret = stage[i].run(s, err);
+		log_debug("%s: %" PRIu64 " us", stage[i].name, (now_ns() - start) / 1000);
+		if (ret < 0)
+			return ret;
+		if (stage[i].is_last_look && s->refusals.n > 0)
+			return 0;
+	}
+	return 0;
+}
+
+size_t tracee_speaker(const struct tracee *t)
+{
+	for (size_t i = 0; i < t->nthreads; i++)
+		if (!t->thread[i].is_exited)
+			return i;
+	return 0;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A dump under way, passed first to everything that takes part in it. Its stages are in dump.c;
+ * `cpx check` goes through those that only look (check.c).
+ *
+ * Whatever is changed in a task is undone by tree_thaw(), which session_release() calls, so that
+ * leaving at any point leaves the tree as it was.
+ */
+#ifndef CPX_ENGINE_SESSION_H
+#define CPX_ENGINE_SESSION_H
+
+#include "base/err.h"
+#include "cpx.h"
+#include "engine/output.h"
+#include "image/image.h"
+#include "mem/mem.h"
+#include "res/res.h"
+#include "tracee/tracee.h"
+
+#include <stdbool.h>
+
+/* An address space, and the twin that holds it still once the tree runs again. */
+struct dump_mm {
+	struct tracee *owner;
+	Cpx__Mm *msg;
+	bool has_children; /* another one names it as parent_mm */
+	struct aside *aside;
+	struct twin *twin;
+};
+
+struct dump_task {
+	struct tracee *t;
+	Cpx__Task *msg;
+};
+
+struct session {
+	const struct cpx_dump_options *options;
+	struct cpx_result *result;
+	struct output output;
+	struct tree tree;
+	struct refusals refusals;
+	struct dump_ctx ctx;
+	Cpx__Image *info;
+	struct dump_task *task; /* in the order of the tree */
+	size_t ntasks;
+	struct dump_mm *mm; /* in the order of the tree */
+	size_t nmms;
+	bool is_closed_to_us; /* a task in which nothing can be injected was refused */
+	bool is_twinned;      /* every mm has its twin */
+	struct image_writer_options format;
+	struct image_writer *writer;
+	uint64_t started_ns; /* CLOCK_MONOTONIC */
+};
+
+/* A step of a session. 0, or -errno. */
+struct stage {
+	const char *name;
+	int (*run)(struct session *s, struct err *err);
+	bool is_last_look; /* with refusals, the session ends after it: nothing was changed yet */
+};
+
+int session_init(struct session *s, const struct cpx_dump_options *o, struct cpx_result *r,
+		 struct err *err);
+void session_release(struct session *s);
+
+/* Runs the stages until one fails, a signal asks to stop, or there are refusals at the last look
+ * (then 0 is returned). */
+int session_run(struct session *s, const struct stage *stage, size_t n, struct err *err);
+
+/* The thread that speaks for the task: its leader or, when that has exited, the first live one. */
+size_t tracee_speaker(const struct tracee *t);
+
+/* ---- stages that look ---- */
+int collect_freeze(struct session *s, struct err *err);
+int collect_tasks(struct session *s, struct err *err);	    /* collect.c: from outside */
+int collect_sharing(struct session *s, struct err *err);    /* sharing.c */
+int collect_files(struct session *s, struct err *err);	    /* collect.c */
+int collect_memory(struct session *s, struct err *err);	    /* collect.c */
+int collect_injection(struct session *s, struct err *err);  /* collect.c */
+int collect_attributes(struct session *s, struct err *err); /* ask.c: what only the tasks can say */
+
+#endif
