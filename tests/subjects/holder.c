@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Not a subject: holds what cannot be checkpointed yet, one kind for each argument, says so on standard
+ * output, and waits for SIGTERM, on which it exits with 15. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fanotify.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static int tcp_listener(void)
+{
+	struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	return fd < 0 || bind(fd, (struct sockaddr *)&any, sizeof(any)) < 0 || listen(fd, 1) < 0 ? -1 : fd;
+}
+
+static int udp(void)
+{
+	return socket(AF_INET, SOCK_DGRAM, 0);
+}
+
+static int netlink(void)
+{
+	return socket(AF_NETLINK, SOCK_RAW, 0);
+}
+
+static int unix_listener(void)
+{
+	struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "\0cpx-test-holder"};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1, "cpx-test-holder-%d", getpid());
+	return fd < 0 || bind(fd, (struct sockaddr *)&name, sizeof(name)) < 0 || listen(fd, 1) < 0 ? -1 : fd;
+}
+
+static int epoll(void)
+{
+	return epoll_create1(0);
+}
+
+static int event(void)
+{
+	return eventfd(3, 0);
+}
+
+static int timer(void)
+{
+	return timerfd_create(CLOCK_MONOTONIC, 0);
+}
+
+static int signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	return signalfd(-1, &set, 0);
+}
+
+static int inotify(void)
+{
+	return inotify_init1(0);
+}
+
+static int pidfd(void)
+{
+	return syscall(SYS_pidfd_open, getpid(), 0);
+}
+
+static int proc_file(void)
+{
+	return open("/proc/self/status", O_RDONLY);
+}
+
+static const struct {
+	const char *name;
+	int (*open)(void);
+} kind[] = {
+	{"tcp", tcp_listener}, {"udp", udp}, {"netlink", netlink}, {"unix", unix_listener}, {"epoll", epoll},
+	{"eventfd", event}, {"timerfd", timer}, {"signalfd", signals}, {"inotify", inotify}, {"pidfd", pidfd},
+	{"proc", proc_file},
+};
+
+static int hold(const char *name, int number)
+{
+	for (size_t i = 0; i < sizeof(kind) / sizeof(kind[0]); i++) {
+		int fd;
+
+		if (strcmp(kind[i].name, name))
+			continue;
+		fd = kind[i].open();
+		if (fd < 0 || dup2(fd, number) < 0)
+			return -errno;
+		if (fd != number)
+			close(fd);
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static void end(int signo)
+{
+	_exit(signo);
+}
+
+int main(int argc, char **argv)
+{
+	int i, r;
+
+	signal(SIGTERM, end);
+	for (i = 1; i < argc; i++) {
+		r = hold(argv[i], 10 + i);
+		if (r < 0) {
+			fprintf(stderr, "%s: %s\n", argv[i], strerror(-r));
+			return 77;
+		}
+	}
+	printf("ready\n");
+	fflush(stdout);
+	for (;;)
+		pause();
+}
