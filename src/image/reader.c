@@ -155,9 +155,9 @@ static int read_block(struct source *s, uint64_t offset, size_t len, uint8_t **r
 	buf = malloc(len + 1);
 	if (!buf)
 		return err_nomem(err);
-	r = s->read_at(s, offset, buf, len, err);
+	r = image_read_at(s, offset, buf, len, err);
 	if (r < 0)
-		return r == -ENODATA ? -EBADMSG : r;
+		return r;
 	*ret = TAKE_PTR(buf);
 	return 0;
 }
