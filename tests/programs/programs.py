@@ -22,8 +22,8 @@ class Program:
     # Whether an image stays good when the original has gone on after its dump, i.e. whether it leaves
     # nothing outside its memory that it counts on: files half written, a journal.
     is_replayable = True
-    # Whether an ordinary user's run is worth the time as well.
-    is_for_users = True
+    # Only these modes of rounds.py, if not all.
+    modes = ()
 
     def prepare(self, directory):
         """Makes the inputs, once per test; runs get copies."""
@@ -182,14 +182,23 @@ unsigned f{i}_{j}(const char *s, unsigned n)
 
 
 class Jvm(Program):
+    """Without its file in /tmp/hsperfdata_*, which any other JVM that starts removes once we are killed."""
     name = "jvm"
     needs = ("java", "javac")
+    options = ["-XX:-UsePerfData"]
 
     def prepare(self, directory):
-        subprocess.run(["javac", "-d", directory, f"{JOBS}/Load.java"], check=True, env=ENVIRONMENT)
+        subprocess.run(["javac", "-J-XX:-UsePerfData", "-d", directory, f"{JOBS}/Load.java"], check=True,
+                       env=ENVIRONMENT)
 
     def argv(self):
-        return ["java", "-Xmx128m", "-cp", ".", "Load", "result", "700"]
+        return ["java", "-Xmx128m", *self.options, "-cp", ".", "Load", "result", "700"]
 
 
-PROGRAMS = [PythonThreads(), PythonPool(), BashPipeline(), Perl(), Sqlite(), SqliteWal(), MakeGcc(), Jvm()]
+class JvmPlain(Jvm):
+    name = "jvm-plain"
+    options = []
+    modes = ("kill-restore",)
+
+
+PROGRAMS = [PythonThreads(), PythonPool(), BashPipeline(), Perl(), Sqlite(), SqliteWal(), MakeGcc(), Jvm(), JvmPlain()]

@@ -210,13 +210,13 @@ class Test:
         raise Fail("always over before its dump")
 
 
+USER_MODES = ("kill-restore", "run-on")
+
+
 def tests():
     found = []
     for program in PROGRAMS:
-        for mode in MODES:
-            if mode == "kill-later" and not program.is_replayable:
-                continue
-            found.append(Test(program, mode))
-        if program.is_for_users:
-            found += [Test(program, mode, is_user=True) for mode in ("kill-restore", "run-on")]
+        modes = [m for m in program.modes or MODES if m != "kill-later" or program.is_replayable]
+        found += [Test(program, m) for m in modes]
+        found += [Test(program, m, is_user=True) for m in modes if m in USER_MODES]
     return found
