@@ -46,6 +46,9 @@ bool arch_is_native(const struct arch_regs *regs);
 int arch_restart_code(const struct arch_regs *regs);
 long arch_syscall_nr(const struct arch_regs *regs);
 uint64_t arch_syscall_arg(const struct arch_regs *regs, unsigned i);
+/* At an interrupted call: the code that the kernel is to act upon when the thread goes on. */
+void arch_set_restart_code(struct arch_regs *regs, int code);
+void arch_set_syscall_arg(struct arch_regs *regs, unsigned i, uint64_t value);
 /* Changes regs so that they make the call again with the same arguments. */
 void arch_rewind_syscall(struct arch_regs *regs);
 

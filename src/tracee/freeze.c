@@ -93,6 +93,7 @@ void tree_release(struct tree *tree)
 		tracee_free(tree->task[i]);
 	free(tree->task);
 	gadget_cache_free(tree->gadgets);
+	sleep_clocks_free(tree->clocks);
 	*tree = (struct tree){0};
 }
 
@@ -200,22 +201,35 @@ static int seize_failed(struct tracee *t, struct tracee_thread *th, int code, st
 	return explain_seize(dir, t, code, err);
 }
 
-static int seize_thread(struct freezer *f, struct tracee *t, pid_t tid, struct err *err)
+static int seize_thread(struct freezer *f, struct tracee *t, struct tracee_thread *th,
+			struct err *err)
 {
-	struct tracee_thread *th = NULL;
-	int r = add_thread(t, tid, &th, err);
+	int r = stop_seize(th->tid);
 
-	if (r)
-		return r;
-	asleep_before(t, th);
-	r = stop_seize(tid);
 	if (!f->tree->frozen_at_ns)
 		f->tree->frozen_at_ns = monotonic_ns();
 	if (r == 0) {
-		stop_interrupt(tid);
+		stop_interrupt(th->tid);
 		return 0;
 	}
 	return task_err(t, err, seize_failed(t, th, r, err));
+}
+
+/* What costs time is looked up before the first of them is stopped. */
+static int add_new_threads(struct tracee *t, const pid_t *tid, size_t n, struct err *err)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct tracee_thread *th = NULL;
+		int r;
+
+		if (find_thread(t, tid[i]))
+			continue;
+		r = add_thread(t, tid[i], &th, err);
+		if (r)
+			return task_err(t, err, r);
+		asleep_before(t, th);
+	}
+	return 0;
 }
 
 /* Seizes all threads not known yet. Returns how many, or -errno. */
@@ -223,8 +237,8 @@ static int seize_new_threads(struct freezer *f, struct tracee *t, struct err *er
 {
 	_cleanup_close_ int dir = -1;
 	_cleanup_free_ pid_t *tid = NULL;
-	size_t n = 0;
-	int r, found = 0;
+	size_t n = 0, known = t->nthreads;
+	int r, found;
 
 	r = proc_open(-1, t->pid, 0, &dir, err);
 	if (r == 0)
@@ -233,15 +247,12 @@ static int seize_new_threads(struct freezer *f, struct tracee *t, struct err *er
 		n = 0; /* it ended: no thread remains and it is dropped */
 	else if (r)
 		return task_err(t, err, r);
-	for (size_t i = 0; i < n; i++) {
-		if (find_thread(t, tid[i]))
-			continue;
-		r = seize_thread(f, t, tid[i], err);
-		if (r)
-			return r;
-		found++;
-	}
-	return found;
+	r = add_new_threads(t, tid, n, err);
+	for (size_t i = known; r == 0 && i < t->nthreads; i++)
+		r = seize_thread(f, t, &t->thread[i], err);
+	found = (int)(t->nthreads - known);
+	drop_gone(t);
+	return r ? r : found;
 }
 
 /* ---- waiting ---------------------------------------------------------------------------------- */

@@ -40,7 +40,7 @@ struct tracee_thread {
 	uint64_t frame_sp;     /* of the frame that restores it, 0: none written */
 	struct saved_bytes *saved; /* what the frame was written over, if that may matter */
 	int sleep_nr;	       /* call with a relative timeout it slept in before the stop, or -1 */
-	uint64_t asleep_since; /* exec_start of it */
+	uint64_t asleep_since; /* CLOCK_MONOTONIC */
 };
 
 struct tracee {
@@ -68,6 +68,7 @@ struct tree {
 	uint64_t frozen_at_ns;	/* CLOCK_MONOTONIC of the first stop */
 	uint64_t thawed_at_ns;
 	struct gadget_cache *gadgets; /* private to src/tracee */
+	struct sleep_clocks *clocks;  /* likewise */
 };
 
 struct freeze_options {

@@ -108,5 +108,6 @@ void asleep_before(struct tracee *t, struct tracee_thread *th);
 /* Stopped, registers read: fills asleep_ns, and makes a call start again that the stop alone ended
  * with EINTR. */
 int asleep_after(struct tracee *t, struct tracee_thread *th, struct err *err);
+void sleep_clocks_free(struct sleep_clocks *c);
 
 #endif

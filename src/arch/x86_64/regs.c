@@ -120,6 +120,22 @@ int arch_restart_code(const struct arch_regs *regs)
 	return 0;
 }
 
+void arch_set_restart_code(struct arch_regs *regs, int code)
+{
+	regs->gp.rax = (uint64_t)(int64_t)code;
+}
+
+void arch_set_syscall_arg(struct arch_regs *regs, unsigned i, uint64_t value)
+{
+	size_t at[] = {
+		offsetof(struct user_regs_struct, rdi), offsetof(struct user_regs_struct, rsi),
+		offsetof(struct user_regs_struct, rdx), offsetof(struct user_regs_struct, r10),
+		offsetof(struct user_regs_struct, r8),	offsetof(struct user_regs_struct, r9),
+	};
+
+	memcpy((uint8_t *)&regs->gp + at[i], &value, sizeof(value));
+}
+
 void arch_rewind_syscall(struct arch_regs *regs)
 {
 	regs->gp.rax = regs->gp.orig_rax;
