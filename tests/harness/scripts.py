@@ -30,7 +30,7 @@ class CommandTest:
         if self.owner:
             drop_privileges()
         env = dict(os.environ, TESTS=TESTS, BIN=os.path.dirname(os.environ["CPX"]), DIR=directory,
-                   PYTHONDONTWRITEBYTECODE="1", PYTHONPATH=os.path.join(TESTS, "harness"), **self.env)
+                   PYTHONDONTWRITEBYTECODE="1", PYTHONPATH=":".join(os.path.join(TESTS, d) for d in ("harness", "programs")), **self.env)
         out = os.path.join(directory, "out")
         with open(out, "wb") as f:
             status = subprocess.run(self.command, stdin=subprocess.DEVNULL, stdout=f, env=env,

@@ -104,10 +104,12 @@ static void test_maps(void **state)
 	v = proc_vmas_find(&smaps, 0x400000000);
 	check_mapping(v, "", false, false);
 	assert_int_equal(v->vm_flags, PVM_READ | PVM_WRITE | PVM_LOCKED | PVM_LOCKONFAULT |
-					      PVM_DONTFORK | PVM_DONTDUMP | PVM_ACCOUNT);
+					      PVM_DONTFORK | PVM_DONTDUMP | PVM_ACCOUNT |
+					      PVM_MAYWRITE);
 	assert_int_equal(v->rss, 4096);
 	assert_int_equal(proc_vmas_find(&smaps, 0x500000000)->vm_flags,
-			 PVM_READ | PVM_WRITE | PVM_GROWSDOWN | PVM_NORESERVE);
+			 PVM_READ | PVM_WRITE | PVM_GROWSDOWN | PVM_NORESERVE |
+				 PVM_MAYWRITE);
 	assert_null(proc_vmas_find(&maps, 0x1000));
 	assert_string_equal(maps.vma[maps.n - 1].path, "[vsyscall]");
 	assert_int_equal(maps.vma[maps.n - 1].prot, PROT_EXEC);

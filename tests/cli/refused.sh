@@ -1,0 +1,16 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# What cannot be carried yet is refused by name, all of it at once, before anything happens to the target.
+. "$TESTS/harness/cli.sh"
+
+hold tcp udp netlink unix epoll eventfd timerfd signalfd inotify pidfd
+remember
+others="[0-9]{4,}=N"
+run cpx check $pid
+run cpx dump $pid -o image
+unharmed
+run cpx dump $pid -o - | head -c 100
+run cpx check $pid --json
+ls image* 2>&1
+kill $pid
+ended

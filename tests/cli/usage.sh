@@ -1,0 +1,28 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Wrong command lines: one line that says what is wrong, exit status 2, nothing done.
+. "$TESTS/harness/cli.sh"
+
+run cpx
+run cpx frobnicate
+run cpx dump
+run cpx dump nonsense
+run cpx dump -- -5
+run cpx dump 99999999999
+run cpx dump 1 2
+run cpx dump 1 --kill --stop
+run cpx dump 1 --compress=rar
+run cpx dump 1 --compress=zstd:99
+run cpx dump 1 --ghost-limit=many
+run cpx dump 1 -j 0
+run cpx dump 1 -o
+run cpx dump 1 -o - --json
+run cpx dump --frob 1
+run cpx restore
+run cpx restore x --pid=other
+run cpx check
+run cpx check x
+run cpx info
+run cpx verify
+run cpx verify --json=1 x
+ls | grep -v run
