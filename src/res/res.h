@@ -44,8 +44,11 @@ struct restore_ctx {
 	int64_t monotonic_shift_ns; /* restored clock minus image's clock at the moment of restore: 0 unless ... */
 	/* Allocated and freed by files_* and objects_*; NULL at first. */
 	int *file_fd;		/* by index of image->file: our descriptor of it, -1 */
+	uint32_t *file_holder;	/* by index of image->file: pid of the first task that has it, 0: none */
 	int *object_fd;		/* by index of image->object: our descriptor of its content, -1 */
-	void **object_map;	/* by index: SHM_ANON, HUGETLB: where it is mapped in us and, inherited, in every task */
+	void **object_map;	/* by index: SHM_ANON, HUGETLB: where it is mapped in us and, inherited, in every task;
+				 * SYSV: where it is attached in us */
+	int *object_shmid;	/* by index: SYSV: the id to shmat(2), -1: none, or given to the tree */
 	struct attr_self *self; /* res/attr.c: our own credentials; NULL at first */
 };
 
@@ -141,13 +144,17 @@ struct file_ops {
 	 * siblings: file_fd[] of other indices may be set too) in the restoring process, with status flags and position. */
 	int (*check)(struct restore_ctx *c, const Cpx__File *f, struct err *err);
 	int (*open)(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, struct err *err);
-	/* When the whole tree stands (terminals: foreground group). Adds at most 8 calls for the given task, the first that holds f. May be NULL. */
-	int (*settle)(struct restore_ctx *c, const Cpx__File *f, const Cpx__Task *holder, int fd, struct batch *b, struct err *err);
+	/* When the whole tree stands (terminals: foreground group). Called for each task that holds f (c->file_holder[] is the first).
+	 * Adds at most 8 calls. May be NULL. */
+	int (*settle)(struct restore_ctx *c, const Cpx__File *f, const Cpx__Task *task, int fd, struct batch *b, struct err *err);
 };
 extern const struct file_ops *const file_registry[]; /* first match wins; last is the refuser */
 
 /* res/files.c: the table of descriptions and descriptors. Dump side. */
-int files_collect(struct dump_ctx *c, struct tracee *t, Cpx__FdTable **ret, struct err *err); /* all fds of a task */
+/* All descriptors of a task (not a zombie). *ret is borrowed; tasks that share a table get the same one. */
+int files_collect(struct dump_ctx *c, struct tracee *t, Cpx__FdTable **ret, struct err *err);
+size_t files_ntables(const struct dump_ctx *c);
+Cpx__FdTable *files_table(const struct dump_ctx *c, size_t i);
 /* A file needed by a mapping or as exe: path opened through /proc/PID/map_files or exe link. Returns the File id, one record per
  * (dev, ino, access). */
 int files_add_mapped(struct dump_ctx *c, struct tracee *t, const char *path, const struct stat *st,
@@ -195,6 +202,9 @@ struct terminal_state {
  * ends or the restore fails. Does nothing where tty_fd is -1. */
 void terminal_save(int tty_fd, struct terminal_state *ret);
 void terminal_restore(int tty_fd, const struct terminal_state *s);
+/* In a foreground restore, before files_settle(): where cpx leads the session of the terminal and the tree has a session leader
+ * of its own that had a controlling terminal, lets go of it so that the tree can have it. */
+void terminal_hand_over(const struct restore_ctx *c);
 
 /* ---- shared content: res/objects.c ---------------------------------------------------------- */
 
@@ -220,6 +230,10 @@ int objects_finish(struct restore_ctx *c, struct err *err);
 /* When every mapping stands: F_SEAL_FUTURE_WRITE, IPC_RMID. Closes object_fd[] and unmaps object_map[] in the caller. Must come
  * before PR_SET_MM_EXE_FILE (a file that is open for writing cannot be an exe). */
 int objects_settle(struct restore_ctx *c, struct err *err);
+/* The id with which tasks attach a SysV segment (that of the record unless its removal is pending). */
+int objects_shmid(const struct restore_ctx *c, uint32_t object_id);
+/* The end, on every path: frees the arrays; removes the segments that a restore which failed before objects_settle() has made. */
+void objects_close_all(struct restore_ctx *c);
 /* Our descriptor of an Object (memfd, ghost; made now if needed; borrowed) or a negative errno. */
 int objects_fd(struct restore_ctx *c, uint32_t object_id, struct err *err);
 

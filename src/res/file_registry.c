@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The kinds of descriptors, one line each. The first that matches takes it. */
+#include "res/files.h"
+
+const struct file_ops *const file_registry[] = {
+	&pathonly_file_ops, /* whatever it refers to */
+	&terminal_file_ops,
+	&chardev_file_ops,
+	&memfd_file_ops,
+	&regular_file_ops,
+	&directory_file_ops,
+	&pipe_file_ops,
+	&unixpair_file_ops,
+	&unsupported_file_ops,
+	NULL,
+};

@@ -1,0 +1,437 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Shared content at dump time: shared anonymous memory, memfds, SysV segments, deleted files.
+ *
+ * A twin does not own it, so it is copied aside while the tree is frozen: only what is populated (SEEK_DATA of a description of our
+ * own, made through /proc/self/fd) and not zero goes into a memfd, at the same offsets, from which the chunks are written later.
+ * Where cpx may not open the object (/proc/PID/map_files needs cap_checkpoint_restore) it is read through the tasks
+ * that map it, by /proc/PID/mem; reading fills its holes with zero pages then.
+ */
+#include "res/objects.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#define STEP CHUNK_MAX
+
+/* ---- finding and adding ---- */
+
+static struct object_entry *find(const struct object_table *ot, Cpx__Object__Type type, uint64_t dev, uint64_t ino)
+{
+	for (size_t i = 0; i < ot->n; i++)
+		if (ot->entry[i].object->type == type && ot->entry[i].dev == dev && ot->entry[i].ino == ino)
+			return &ot->entry[i];
+	return NULL;
+}
+
+static struct object_table *table_of(struct dump_ctx *c)
+{
+	if (!c->objects)
+		c->objects = calloc(1, sizeof(*c->objects));
+	return c->objects;
+}
+
+static struct object_entry *entry_new(struct object_table *ot, Cpx__Object__Type type, uint64_t dev, uint64_t ino)
+{
+	struct object_entry *e;
+	Cpx__Object *o = msg_new(sizeof(*o), (void (*)(void *))cpx__object__init);
+
+	if (!o || grow(&ot->entry, &ot->max, ot->n, sizeof(*ot->entry)) < 0) {
+		free(o);
+		return NULL;
+	}
+	o->id = OBJECT_ID_BASE + ot->n;
+	o->type = type;
+	e = &ot->entry[ot->n++];
+	*e = (struct object_entry){ .object = o, .dev = dev, .ino = ino, .source = -1, .copy = -1 };
+	return e;
+}
+
+/* The descriptor's position is the application's: what moves it needs a description of its own. */
+static void take_source(struct object_entry *e, int dup)
+{
+	char link[48];
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", dup);
+	e->source = open(link, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (e->source >= 0 || (fcntl(dup, F_GETFL) & O_ACCMODE) == O_WRONLY)
+		return;
+	e->source = fcntl(dup, F_DUPFD_CLOEXEC, 0);
+	e->is_borrowed_offset = true;
+}
+
+static int take_memfd_name(Cpx__Object *o, int fd)
+{
+	static const char prefix[] = "/memfd:", suffix[] = " (deleted)";
+	char link[48], text[320] = "";
+	size_t len;
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, text, sizeof(text) - 1);
+	len = n > 0 ? (size_t)n : 0;
+	if (strncmp(text, prefix, sizeof(prefix) - 1) != 0)
+		return 0;
+	if (len >= sizeof(prefix) + sizeof(suffix) - 2 && strcmp(text + len - (sizeof(suffix) - 1), suffix) == 0)
+		len -= sizeof(suffix) - 1;
+	return msg_set_bytes(&o->name, text + sizeof(prefix) - 1, len - (sizeof(prefix) - 1));
+}
+
+static void take_page_size(Cpx__Object *o, int fd)
+{
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs) < 0 || fs.f_type != HUGETLBFS_MAGIC)
+		return;
+	o->hugepage_shift = __builtin_ctzl(fs.f_bsize);
+	if (o->type == CPX__OBJECT__TYPE__MEMFD)
+		o->memfd_flags = MFD_HUGETLB | o->hugepage_shift << MAP_HUGE_SHIFT;
+}
+
+static int take_attributes(Cpx__Object *o, int fd, struct err *err)
+{
+	struct stat st;
+	int seals;
+
+	if (fstat(fd, &st) < 0)
+		return err_sys(err, -errno, "cannot examine shared memory");
+	o->has_mode = true;
+	o->mode = st.st_mode & 07777;
+	o->uid = st.st_uid;
+	o->gid = st.st_gid;
+	o->mtime_ns = st.st_mtim.tv_sec * 1000000000LL + st.st_mtim.tv_nsec;
+	o->size = st.st_size;
+	take_page_size(o, fd);
+	if (o->type != CPX__OBJECT__TYPE__MEMFD)
+		return 0;
+	seals = fcntl(fd, F_GET_SEALS);
+	o->seals = seals < 0 ? F_SEAL_SEAL : seals;
+	return take_memfd_name(o, fd) < 0 ? err_nomem(err) : 0;
+}
+
+static int add_view(struct object_entry *e, const struct object_view *v)
+{
+	for (size_t i = 0; i < e->nviews; i++)
+		if (e->view[i].offset == v->offset && e->view[i].len >= v->len)
+			return 0; /* seen through another task already */
+	if (grow(&e->view, &e->maxviews, e->nviews, sizeof(*e->view)) < 0)
+		return -ENOMEM;
+	e->view[e->nviews++] = *v;
+	return 0;
+}
+
+static int add_content(struct object_entry *e, int dup, const struct object_view *v, struct err *err)
+{
+	int r = 0;
+
+	if (dup >= 0 && e->source < 0) {
+		take_source(e, dup);
+		if (e->object->type != CPX__OBJECT__TYPE__SYSV) {
+			r = take_attributes(e->object, dup, err);
+		} else {
+			take_page_size(e->object, dup);
+		}
+	}
+	if (r == 0 && e->source < 0 && v->len && add_view(e, v) < 0)
+		r = err_nomem(err);
+	return r;
+}
+
+static int refuse_huge_segment(struct dump_ctx *c, const struct tracee *t, const struct object_entry *e)
+{
+	char object[64];
+
+	if (e->object->type != CPX__OBJECT__TYPE__SYSV || !e->object->hugepage_shift)
+		return 0;
+	snprintf(object, sizeof(object), "SysV segment %d", (int)e->ino);
+	return refuse(c->refusals, t->pid, t->comm, object, "cannot be checkpointed: it uses huge pages");
+}
+
+int objects_add(struct dump_ctx *c, struct tracee *t, Cpx__Object__Type type, uint64_t dev, uint64_t ino,
+		uint64_t size, int dup, uint64_t addr, uint64_t addr_len, uint64_t addr_offset, Cpx__Object **ret,
+		struct err *err)
+{
+	struct object_view view = { .pid = t->pid, .addr = addr, .len = addr_len, .offset = addr_offset };
+	struct object_table *ot = table_of(c);
+	struct object_entry *e = ot ? find(ot, type, dev, ino) : NULL;
+	bool is_new = !e;
+	int r;
+
+	if (!ot || (!e && !(e = entry_new(ot, type, dev, ino))))
+		return err_nomem(err);
+	e->object->size = MAX(e->object->size, size);
+	r = add_content(e, dup, &view, err);
+	if (r == 0 && is_new && type == CPX__OBJECT__TYPE__SYSV)
+		r = sysvshm_dump(c, t, ino, e->object, err);
+	if (r == 0 && is_new && refuse_huge_segment(c, t, e) < 0)
+		r = err_nomem(err);
+	if (r == 0)
+		*ret = e->object;
+	return r;
+}
+
+size_t objects_count(const struct dump_ctx *c)
+{
+	return c->objects ? c->objects->n : 0;
+}
+
+Cpx__Object *objects_get(const struct dump_ctx *c, size_t i)
+{
+	return c->objects->entry[i].object;
+}
+
+/* ---- copying aside ---- */
+
+static bool is_zero(const uint8_t *p, size_t len)
+{
+	return p[0] == 0 && memcmp(p, p + 1, len - 1) == 0;
+}
+
+static int write_at(int fd, const uint8_t *data, size_t len, uint64_t offset, struct err *err)
+{
+	while (len) {
+		ssize_t n = pwrite(fd, data, len, offset);
+
+		if (n < 0 && errno != EINTR)
+			return err_sys(err, -errno, "cannot copy shared memory aside");
+		if (n > 0) {
+			data += n;
+			len -= n;
+			offset += n;
+		}
+	}
+	return 0;
+}
+
+/* Writes the runs of pages that are not all zero. buf is padded with zeros to whole pages. */
+static int store(int copy, const uint8_t *buf, size_t len, uint64_t offset, struct err *err)
+{
+	int r = 0;
+
+	for (size_t at = 0; r == 0 && at < len;) {
+		size_t end = at;
+
+		while (end < len && !is_zero(buf + end, CPX_PAGE_SIZE))
+			end += CPX_PAGE_SIZE;
+		if (end > at)
+			r = write_at(copy, buf + at, end - at, offset + at, err);
+		at = MAX(end, at + CPX_PAGE_SIZE);
+	}
+	return r;
+}
+
+/* Reads [from, from + len) of a file, less at its end. */
+static ssize_t read_at(int fd, uint8_t *buf, size_t len, uint64_t from)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = pread(fd, buf + done, len - done, from + done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return done || n == 0 ? (ssize_t)done : -errno;
+		done += n;
+	}
+	return done;
+}
+
+/* Copies a range from a file (the object, or a task's memory) to offset of the copy. */
+static int copy_range(int fd, uint64_t from, uint64_t len, uint64_t offset, int copy, uint8_t *buf, struct err *err)
+{
+	while (len) {
+		size_t want = MIN(len, STEP);
+		ssize_t n = read_at(fd, buf, want, from);
+		size_t padded;
+		int r;
+
+		if (n < 0)
+			return err_sys(err, n, "cannot read shared memory");
+		padded = ALIGN_UP((size_t)n, CPX_PAGE_SIZE);
+		memset(buf + n, 0, padded - n);
+		r = store(copy, buf, padded, offset, err);
+		if (r < 0 || (size_t)n < want)
+			return r; /* the end of the file */
+		len -= n;
+		from += n;
+		offset += n;
+	}
+	return 0;
+}
+
+/* Finds the next populated part at or after *start. Where the file system does not know, all of it. */
+static bool next_data(const struct object_entry *e, uint64_t *start, uint64_t *end)
+{
+	off_t data, hole;
+
+	*end = e->object->size;
+	if (*start >= *end)
+		return false;
+	if (e->is_borrowed_offset)
+		return true;
+	data = lseek(e->source, *start, SEEK_DATA);
+	if (data < 0)
+		return errno != ENXIO;
+	hole = lseek(e->source, data, SEEK_HOLE);
+	*start = ALIGN_DOWN((uint64_t)data, CPX_PAGE_SIZE);
+	if (hole > data)
+		*end = ALIGN_UP((uint64_t)hole, CPX_PAGE_SIZE);
+	return true;
+}
+
+static int copy_from_source(struct object_entry *e, uint8_t *buf, struct err *err)
+{
+	uint64_t start = 0, end;
+	int r = 0;
+
+	for (; r == 0 && next_data(e, &start, &end); start = end)
+		r = copy_range(e->source, start, end - start, start, e->copy, buf, err);
+	return r;
+}
+
+static int copy_from_views(struct object_entry *e, uint8_t *buf, struct err *err)
+{
+	for (size_t i = 0; i < e->nviews; i++) {
+		const struct object_view *v = &e->view[i];
+		char path[48];
+
+		snprintf(path, sizeof(path), "/proc/%d/mem", v->pid);
+		_cleanup_close_ int mem = open(path, O_RDONLY | O_CLOEXEC);
+		if (mem < 0)
+			return err_sys(err, -errno, "cannot open %s", path);
+		int r = copy_range(mem, v->addr, v->len, v->offset, e->copy, buf, err);
+
+		/* Behind the end of a file there is nothing to read. */
+		if (r < 0 && (r != -EIO || e->object->type == CPX__OBJECT__TYPE__SHM_ANON))
+			return r;
+	}
+	return 0;
+}
+
+static int copy_object(struct object_entry *e, uint8_t *buf, struct err *err)
+{
+	int r;
+
+	e->copy = memfd_create("cpx-aside", MFD_CLOEXEC);
+	if (e->copy < 0 || ftruncate(e->copy, ALIGN_UP(e->object->size, CPX_PAGE_SIZE)) < 0)
+		return err_sys(err, -errno, "cannot make room to copy shared memory aside");
+	r = e->source >= 0 ? copy_from_source(e, buf, err) : copy_from_views(e, buf, err);
+	if (e->source >= 0)
+		close(TAKE_FD(e->source));
+	return r;
+}
+
+int objects_copy(struct dump_ctx *c, struct err *err)
+{
+	_cleanup_free_ uint8_t *buf = NULL;
+	int r = 0;
+
+	if (!objects_count(c))
+		return 0;
+	buf = aligned_alloc(CPX_PAGE_SIZE, STEP + CPX_PAGE_SIZE);
+	if (!buf)
+		return err_nomem(err);
+	for (size_t i = 0; r == 0 && i < c->objects->n; i++)
+		r = copy_object(&c->objects->entry[i], buf, err);
+	return r;
+}
+
+/* ---- writing ---- */
+
+struct pending_chunk {
+	struct image_writer *w;
+	uint32_t object;
+	struct extent ext[EXTENTS_MAX];
+	unsigned n;
+	uint8_t *data;
+	size_t used;
+};
+
+static int flush(struct pending_chunk *p, struct err *err)
+{
+	int r = p->n ? image_write_chunk(p->w, p->object, CHUNK_DATA, p->ext, p->n, p->data, err) : 0;
+
+	p->n = 0;
+	p->used = 0;
+	return r;
+}
+
+static int add_extent(struct pending_chunk *p, int copy, uint64_t start, uint64_t end, struct err *err)
+{
+	int r = 0;
+
+	while (r == 0 && start < end) {
+		size_t len = MIN(end - start, CHUNK_MAX - p->used);
+		ssize_t n = read_at(copy, p->data + p->used, len, start);
+
+		if (n != (ssize_t)len)
+			return err_sys(err, n < 0 ? (int)n : -EIO, "cannot read the copy of shared memory");
+		p->ext[p->n++] = (struct extent){ .addr = start, .len = len };
+		p->used += len;
+		start += len;
+		if (p->n == EXTENTS_MAX || p->used == CHUNK_MAX)
+			r = flush(p, err);
+	}
+	return r;
+}
+
+static int write_object(struct object_entry *e, struct pending_chunk *p, struct err *err)
+{
+	off_t data = 0;
+	int r = 0;
+
+	p->object = e->object->id;
+	while (r == 0 && (data = lseek(e->copy, data, SEEK_DATA)) >= 0) {
+		off_t hole = lseek(e->copy, data, SEEK_HOLE);
+
+		r = add_extent(p, e->copy, data, hole, err);
+		data = hole;
+	}
+	if (r == 0)
+		r = flush(p, err);
+	close(TAKE_FD(e->copy));
+	return r;
+}
+
+int objects_write(struct dump_ctx *c, struct image_writer *w, struct err *err)
+{
+	_cleanup_free_ struct pending_chunk *p = calloc(1, sizeof(*p));
+	_cleanup_free_ uint8_t *data = NULL;
+	int r = 0;
+
+	if (!objects_count(c))
+		return 0;
+	data = aligned_alloc(CPX_PAGE_SIZE, CHUNK_MAX);
+	if (!p || !data)
+		return err_nomem(err);
+	p->w = w;
+	p->data = data;
+	for (size_t i = 0; r == 0 && i < c->objects->n; i++)
+		if (c->objects->entry[i].copy >= 0)
+			r = write_object(&c->objects->entry[i], p, err);
+	return r;
+}
+
+static void entry_release(struct object_entry *e)
+{
+	if (e->source >= 0)
+		close(e->source);
+	if (e->copy >= 0)
+		close(e->copy);
+	free(e->view);
+	cpx__object__free_unpacked(e->object, NULL);
+}
+
+void objects_release(struct dump_ctx *c)
+{
+	for (size_t i = 0; c->objects && i < c->objects->n; i++)
+		entry_release(&c->objects->entry[i]);
+	if (c->objects)
+		free(c->objects->entry);
+	free(c->objects);
+	c->objects = NULL;
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Who else has it: looks for pipes and sockets of the tree among the descriptors of all processes that are not
+ * in the tree (/proc/PID/fd of those that we may read). What is found is refused, naming the process.
+ */
+#include "res/files.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+static int compare_watch(const void *a, const void *b)
+{
+	return strcmp(((const struct watch *)a)->link, ((const struct watch *)b)->link);
+}
+
+/* All watches of one link stand together; the first of them, or NULL. */
+static struct watch *find_watch(struct file_table *ft, const char *link)
+{
+	size_t lo = 0, hi = ft->nwatch;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (strcmp(ft->watch[mid].link, link) < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < ft->nwatch && strcmp(ft->watch[lo].link, link) == 0 ? &ft->watch[lo] : NULL;
+}
+
+static int report(struct dump_ctx *c, struct watch *w, int dir, pid_t pid)
+{
+	const struct file_ops *ops = files_entry(c, w->file)->ops;
+	char comm[64] = "?";
+
+	w->is_reported = true;
+	proc_comm(dir, comm, sizeof(comm), NULL);
+	return files_refuse_entry(c, w->file, ops->name, "cannot be checkpointed: process %d (%s), which is outside of "
+				  "the tree, has %s open too; dump a common parent of both, or redirect it to a file",
+				  pid, comm, w->link);
+}
+
+static int scan_process(struct dump_ctx *c, int dir, pid_t pid)
+{
+	int fds = openat(dir, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_closedir_ DIR *d = fds < 0 ? NULL : fdopendir(fds);
+	char link[4352];
+	struct dirent *e;
+	int r = 0;
+
+	if (fds >= 0 && !d)
+		close(fds);
+	while (r == 0 && d && (e = readdir(d))) {
+		ssize_t n = readlinkat(dirfd(d), e->d_name, link, sizeof(link) - 1);
+		struct watch *w;
+
+		if (n <= 0)
+			continue;
+		link[n] = '\0';
+		w = find_watch(c->files, link);
+		if (w && !w->is_reported)
+			r = report(c, w, dir, pid);
+	}
+	return r;
+}
+
+static bool is_ours(const struct dump_ctx *c, pid_t pid)
+{
+	return pid == getpid() || (c->tree && tree_find(c->tree, pid));
+}
+
+int outside_scan(struct dump_ctx *c, struct err *err)
+{
+	_cleanup_free_ pid_t *pid = NULL;
+	size_t n = 0;
+	int r;
+
+	if (c->files->nwatch == 0)
+		return 0;
+	qsort(c->files->watch, c->files->nwatch, sizeof(*c->files->watch), compare_watch);
+	r = proc_pids(c->proc_fd, &pid, &n, err);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		_cleanup_close_ int dir = -1;
+
+		if (is_ours(c, pid[i]) || proc_open(c->proc_fd, pid[i], 0, &dir, NULL) < 0)
+			continue;
+		r = scan_process(c, dir, pid[i]);
+	}
+	return r < 0 ? err_nomem(err) : 0;
+}
+
+bool outside_is_reported(const struct dump_ctx *c, const Cpx__File *f)
+{
+	for (size_t i = 0; i < c->files->nwatch; i++)
+		if (c->files->watch[i].file == f && c->files->watch[i].is_reported)
+			return true;
+	return false;
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The last kind of the registry: takes everything that no other took, and refuses it by name. */
+#include "res/files.h"
+
+#include <sys/socket.h>
+
+struct family_name {
+	int family, type;
+	const char *name;
+};
+
+static const struct family_name family_name[] = {
+	{ AF_INET, SOCK_STREAM, "TCP socket" }, { AF_INET, SOCK_DGRAM, "UDP socket" },
+	{ AF_INET6, SOCK_STREAM, "TCP socket" }, { AF_INET6, SOCK_DGRAM, "UDP socket" },
+	{ AF_INET, SOCK_RAW, "raw socket" }, { AF_INET6, SOCK_RAW, "raw socket" },
+	{ AF_NETLINK, 0, "netlink socket" }, { AF_PACKET, 0, "packet socket" },
+	{ AF_VSOCK, 0, "vsock socket" }, { AF_ALG, 0, "crypto socket" },
+	{ AF_BLUETOOTH, 0, "Bluetooth socket" }, { AF_UNIX, 0, "Unix socket" },
+};
+
+static int socket_option(int fd, int option)
+{
+	int value = -1;
+	socklen_t len = sizeof(value);
+
+	return getsockopt(fd, SOL_SOCKET, option, &value, &len) < 0 ? -1 : value;
+}
+
+static void name_socket(int fd, char *buf, size_t size)
+{
+	int family = socket_option(fd, SO_DOMAIN), type = socket_option(fd, SO_TYPE);
+
+	for (size_t i = 0; i < ARRAY_SIZE(family_name); i++)
+		if (family_name[i].family == family && (!family_name[i].type || family_name[i].type == type)) {
+			snprintf(buf, size, "%s", family_name[i].name);
+			return;
+		}
+	snprintf(buf, size, "socket of family %d", family);
+}
+
+/* "anon_inode:[eventfd]" -> "eventfd", "anon_inode:inotify" -> "inotify", "net:[402..]" -> "net namespace". */
+static void name_anonymous(const char *link, char *buf, size_t size)
+{
+	static const char anon[] = "anon_inode:";
+	const char *s = strncmp(link, anon, sizeof(anon) - 1) == 0 ? link + sizeof(anon) - 1 : NULL;
+	const char *colon = strstr(link, ":[");
+
+	if (s)
+		snprintf(buf, size, "%.*s", (int)strcspn(s + (*s == '['), "]"), s + (*s == '['));
+	else if (colon)
+		snprintf(buf, size, "%.*s namespace or object", (int)(colon - link), link);
+	else
+		snprintf(buf, size, "%.250s", link);
+}
+
+static bool unsupported_match(const struct fd_probe *p)
+{
+	return true;
+}
+
+static int unsupported_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, struct err *err)
+{
+	char kind[300];
+
+	if (S_ISSOCK(p->st.st_mode))
+		name_socket(p->dup, kind, sizeof(kind));
+	else if (S_ISBLK(p->st.st_mode))
+		snprintf(kind, sizeof(kind), "block device %.200s", p->link);
+	else
+		name_anonymous(p->link, kind, sizeof(kind));
+	return files_refuse(c, p, kind, "cannot be checkpointed: this version of cpx does not know how to carry it");
+}
+
+static ProtobufCMessage *unsupported_body(const Cpx__File *f)
+{
+	return NULL;
+}
+
+static int unsupported_check(struct restore_ctx *c, const Cpx__File *f, struct err *err)
+{
+	return files_refuse_restore(c, f, "unknown kind", "cannot be restored: the image was made by a newer cpx");
+}
+
+static int unsupported_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, struct err *err)
+{
+	return err_set(err, -EOPNOTSUPP, "this kind of descriptor is unknown");
+}
+
+const struct file_ops unsupported_file_ops = {
+	.name = "unknown kind",
+	.body = unsupported_body,
+	.match = unsupported_match,
+	.dump = unsupported_dump,
+	.check = unsupported_check,
+	.open = unsupported_open,
+};
