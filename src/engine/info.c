@@ -38,8 +38,34 @@ static int open_input(const char *file, int *ret_owned, struct source *s, struct
 	return 0;
 }
 
+static int compare_mms(const void *a, const void *b)
+{
+	const struct mm_bytes *x = a, *y = b;
+
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+struct mm_bytes *info_mm_bytes(const struct info *info, uint32_t id)
+{
+	struct mm_bytes key = { .id = id };
+
+	return bsearch(&key, info->mm_bytes, info->im->nmms, sizeof(key), compare_mms);
+}
+
+static int init_mm_bytes(struct info *info, struct err *err)
+{
+	info->mm_bytes = calloc(info->im->nmms + 1, sizeof(*info->mm_bytes));
+	if (!info->mm_bytes)
+		return err_nomem(err);
+	for (size_t i = 0; i < info->im->nmms; i++)
+		info->mm_bytes[i].id = info->im->mm[i]->id;
+	qsort(info->mm_bytes, info->im->nmms, sizeof(*info->mm_bytes), compare_mms);
+	return 0;
+}
+
 static void count_chunk(struct info *info, const struct chunk_ref *c)
 {
+	struct mm_bytes *mm = info_mm_bytes(info, c->object);
 	uint64_t bytes = 0;
 
 	for (unsigned i = 0; i < c->n; i++)
@@ -53,9 +79,8 @@ static void count_chunk(struct info *info, const struct chunk_ref *c)
 	} else {
 		info->totals.zero += bytes;
 	}
-	for (size_t i = 0; i < info->im->nmms && c->kind == CHUNK_DATA; i++)
-		if (info->im->mm[i]->id == c->object)
-			info->mm_bytes[i] += bytes;
+	if (mm && c->kind == CHUNK_DATA)
+		mm->bytes += bytes;
 }
 
 static int count_stream(struct info *info, struct err *err)
@@ -78,9 +103,9 @@ static int gather(struct info *info, struct source *s, struct err *err)
 	if (r < 0)
 		return r;
 	info->size = s->is_seekable ? s->size : 0;
-	info->mm_bytes = calloc(info->im->nmms + 1, sizeof(*info->mm_bytes));
-	if (!info->mm_bytes)
-		return err_nomem(err);
+	r = init_mm_bytes(info, err);
+	if (r < 0)
+		return r;
 	if (!s->is_seekable)
 		return count_stream(info, err);
 	for (size_t i = 0; i < info->im->nchunks; i++)

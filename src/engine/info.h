@@ -17,8 +17,16 @@ struct info {
 	struct image *im;
 	uint64_t size; /* of the file, 0 for a stream */
 	struct info_totals totals;
-	uint64_t *mm_bytes; /* by index of im->mm */
+	struct mm_bytes *mm_bytes; /* sorted by id; as many as there are mms */
 };
+
+struct mm_bytes {
+	uint32_t id;
+	uint64_t bytes; /* stored of it */
+};
+
+/* NULL if the id is not that of an mm. */
+struct mm_bytes *info_mm_bytes(const struct info *info, uint32_t id);
 
 int info_print_text(const struct info *info, FILE *out, struct err *err);
 int info_print_json(const struct info *info, FILE *out, struct err *err);

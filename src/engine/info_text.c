@@ -128,15 +128,17 @@ static void print_exe(const struct info *info, const Cpx__Mm *mm, FILE *out)
 
 static void print_live(const struct info *info, const Cpx__Task *t, FILE *out)
 {
+	const Cpx__Mm *mm = image_mm(info->im, t->mm);
 	char size[32];
 
 	fprintf(out, "%zu thread%s", t->n_thread, plural(t->n_thread));
-	for (size_t i = 0; i < info->im->nmms; i++)
-		if (info->im->mm[i]->id == t->mm && info->im->mm[i]->pid == t->pid)
-			fprintf(out, ", %s", human_size(info->mm_bytes[i], size));
+	if (mm->pid == t->pid)
+		fprintf(out, ", %s", human_size(info_mm_bytes(info, mm->id)->bytes, size));
+	else
+		fprintf(out, ", memory of %u", mm->pid);
 	if (t->state == CPX__TASK__STATE__STOPPED)
 		fprintf(out, ", stopped");
-	print_exe(info, image_mm(info->im, t->mm), out);
+	print_exe(info, mm, out);
 }
 
 static void print_task(const struct tree_walk *w, const Cpx__Task *t, unsigned depth)
