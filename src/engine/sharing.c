@@ -123,21 +123,35 @@ static int check_thread(struct session *s, struct tracee *t, size_t i, struct er
 	return 0;
 }
 
-/* kernel/kcmp.c compares the pointers to the lists; ours is NULL as we use no semaphores. */
+/* /proc/sysvipc/sem: a heading, then one line a set. */
+static bool has_semaphores(struct session *s)
+{
+	_cleanup_free_ char *text = NULL;
+	size_t len = 0;
+
+	if (proc_read(s->ctx.proc_fd, "sysvipc/sem", &text, &len, NULL) < 0)
+		return false;
+	return strchr(text, '\n') != strrchr(text, '\n');
+}
+
+/* kernel/kcmp.c compares the pointers to the lists; ours is NULL as we use no semaphores. Tasks
+ * with threads always have a list (CLONE_SYSVSEM), empty or not: there nothing can be seen. */
 static int check_semaphores(struct session *s, struct tracee *t, struct err *err)
 {
-	int r = compare(getpid(), t->thread[tracee_speaker(t)].tid, KCMP_SYSVSEM, err);
+	int r;
 
-	if (r <= 0)
-		return r;
+	if (t->nthreads > 1)
+		return 0;
+	r = compare(getpid(), t->thread[0].tid, KCMP_SYSVSEM, err);
+	if (r <= 0 || !has_semaphores(s))
+		return MIN(r, 0);
 	if (refuse(&s->refusals, t->pid, t->comm, "SysV semaphores",
-		   "cannot be checkpointed: the task has or shares undo operations (SEM_UNDO)") < 0)
+		   "cannot be checkpointed: undo operations (SEM_UNDO) may be pending") < 0)
 		return err_nomem(err);
 	return 0;
 }
 
-struct namespace
-{
+struct namespace {
 	const char *link, *name;
 	uint64_t ours; /* 0: this kernel has none */
 };
