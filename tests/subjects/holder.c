@@ -84,13 +84,19 @@ static int proc_file(void)
 	return open("/proc/self/status", O_RDONLY);
 }
 
+/* A child of vfork(2), for which the parent waits in the kernel. Takes no descriptor but one of /dev/null. */
+static int vforked(void)
+{
+	return open("/dev/null", O_RDWR);
+}
+
 static const struct {
 	const char *name;
 	int (*open)(void);
 } kind[] = {
 	{"tcp", tcp_listener}, {"udp", udp}, {"netlink", netlink}, {"unix", unix_listener}, {"epoll", epoll},
 	{"eventfd", event}, {"timerfd", timer}, {"signalfd", signals}, {"inotify", inotify}, {"pidfd", pidfd},
-	{"proc", proc_file},
+	{"proc", proc_file}, {"vfork", vforked},
 };
 
 static int hold(const char *name, int number)
@@ -129,6 +135,9 @@ int main(int argc, char **argv)
 	}
 	printf("ready\n");
 	fflush(stdout);
+	if (argc > 1 && !strcmp(argv[1], "vfork") && vfork() == 0)
+		for (;;)
+			pause();
 	for (;;)
 		pause();
 }
