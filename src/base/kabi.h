@@ -27,12 +27,9 @@
 #endif
 
 /* ---- linux/ptrace.h ---- */
-#ifndef PTRACE_GET_RSEQ_CONFIGURATION
-#define PTRACE_GET_RSEQ_CONFIGURATION 0x420f
-#endif
-#ifndef PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
-#define PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211
-#endif
+/* Own names: glibc has some of them as enumerators. */
+#define KABI_PTRACE_GET_RSEQ_CONFIGURATION	     0x420f
+#define KABI_PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211
 struct kabi_rseq_configuration {
 	uint64_t rseq_abi_pointer;
 	uint32_t rseq_abi_size;
