@@ -135,6 +135,7 @@ enum proc_vm_flag { /* VmFlags of smaps; only those that matter to us, the rest 
 	PVM_DROPPABLE = 1 << 28,    /* dp */
 	PVM_PKEY = 1 << 29,	    /* ProtectionKey is not 0 */
 	PVM_OTHER = 1 << 30,	    /* a flag that this table does not know */
+	PVM_MAYWRITE = 1U << 31,    /* mw: shared file mappings: the file was opened for writing */
 };
 
 struct proc_vma {

@@ -24,9 +24,9 @@ static const struct {
 	{"dd", PVM_DONTDUMP},	   {"mm", PVM_MIXEDMAP},   {"hg", PVM_HUGEPAGE},
 	{"nh", PVM_NOHUGEPAGE},	   {"mg", PVM_MERGEABLE},  {"um", PVM_UFFD_MISSING},
 	{"uw", PVM_UFFD_WP},	   {"ui", PVM_UFFD_MINOR}, {"ss", PVM_SHADOW_STACK},
-	{"sl", PVM_SEALED},	   {"dp", PVM_DROPPABLE},
+	{"sl", PVM_SEALED},	   {"dp", PVM_DROPPABLE},  {"mw", PVM_MAYWRITE},
 	/* May-flags and what follows from the rest of the line. */
-	{"mr", 0}, {"mw", 0}, {"me", 0}, {"ms", 0}, {"sd", 0}, {"nl", 0},
+	{"mr", 0}, {"me", 0}, {"ms", 0}, {"sd", 0}, {"nl", 0},
 };
 
 static uint64_t vm_flag(struct word w)
