@@ -5,6 +5,7 @@
  * vector: the kernel maps the same one into every task of this machine and architecture.
  */
 #include "engine/host.h"
+#include "base/hash.h"
 #include "arch/arch.h"
 #include "base/util.h"
 #include "cpx.h"
@@ -13,7 +14,6 @@
 #include <sys/auxv.h>
 #include <sys/utsname.h>
 #include <time.h>
-#include <xxhash.h>
 
 static int64_t clock_ns(clockid_t clock)
 {

@@ -4,9 +4,9 @@
  * are written out so that the layout can be read off here.
  */
 #include "image/format.h"
+#include "base/hash.h"
 #include "base/util.h"
 
-#include <xxhash.h>
 
 /* The first byte is not ASCII and line ends are of both kinds, so that text-mode damage shows. */
 static const uint8_t header_magic[8] = { 0x89, 'C', 'P', 'X', '\r', '\n', 0x1a, '\n' };

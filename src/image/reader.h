@@ -5,8 +5,8 @@
 #define CPX_IMAGE_READER_H
 
 #include "image/format.h"
+#include "base/hash.h"
 
-#include <xxhash.h>
 
 /* Sorted ids of one kind of record. */
 struct id_map {

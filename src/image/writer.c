@@ -9,6 +9,7 @@
  * before mms.
  */
 #include "image/format.h"
+#include "base/hash.h"
 #include "base/util.h"
 
 #include <fcntl.h>
@@ -16,7 +17,6 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <xxhash.h>
 
 struct entry {
 	size_t at; /* in the index */

@@ -10,10 +10,10 @@
 #define CPX_MEM_PAGES_H
 
 #include "base/util.h"
+#include "base/hash.h"
 #include "mem/mem.h"
 
 #include <pthread.h>
-#include <xxhash.h>
 
 /* ---- pageplan.c ------------------------------------------------------------------------------ */
 

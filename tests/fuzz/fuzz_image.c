@@ -4,9 +4,9 @@
  * time with all its checksums made right, so that the code behind the checksums is reached too.
  */
 #include "base/util.h"
+#include "base/hash.h"
 #include "image/format.h"
 
-#include <xxhash.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
