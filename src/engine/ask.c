@@ -84,7 +84,6 @@ static int prepare(struct session *s, struct question *q, struct err *err)
 {
 	int ret = 0;
 
-	q->batch = tracee_batch(q->d->t->mm_owner);
 	q->scratch = calloc(registry_size(), sizeof(*q->scratch));
 	if (!q->scratch)
 		return err_nomem(err);
@@ -122,16 +121,6 @@ static void question_release(struct question *q)
 	free(q->stop);
 }
 
-/* A thread that has no lane of its own. */
-static int ask_one(struct session *s, struct question *q, struct err *err)
-{
-	int ret = prepare(s, q, err);
-
-	if (ret == 0 && q->batch.n > 0)
-		ret = tracee_thread_run(q->d->t, q->thread, &q->batch, err);
-	return ret < 0 ? ret : take(s, q, err);
-}
-
 static bool is_host(const struct tracee *t, size_t thread)
 {
 	return t->mm_owner == t && thread == tracee_speaker(t);
@@ -142,24 +131,82 @@ static int context(const struct dump_task *d, struct err *err)
 	return err_context(err, "task %d (%s)", d->t->pid, d->t->comm);
 }
 
+/* Threads that have no lane of their own are stepped, up to ROUND of them at the same time. */
+enum { ROUND = 96, CALLS = 64, DATA = 1280 };
+
+struct round {
+	struct question question[ROUND];
+	struct thread_batch step[ROUND];
+	struct call call[ROUND][CALLS];
+	size_t n;
+};
+
+static int run_round(struct session *s, struct dump_task *d, struct round *r, struct err *err)
+{
+	int ret;
+
+	for (size_t i = 0; i < r->n; i++)
+		r->step[i] = (struct thread_batch){r->question[i].thread, r->question[i].batch};
+	ret = tracee_threads_run(d->t, r->step, r->n, err);
+	for (size_t i = 0; i < r->n && ret == 0; i++) {
+		ret = take(s, &r->question[i], err);
+		if (ret < 0)
+			context(d, err);
+	}
+	return ret;
+}
+
+static void round_release(struct round *r)
+{
+	for (size_t i = 0; i < r->n; i++)
+		question_release(&r->question[i]);
+	r->n = 0;
+}
+
+/* Adds the next threads, from *at on. A task's own attributes may need much room: such a thread
+ * goes alone. */
+static int fill_round(struct session *s, struct dump_task *d, struct round *r, size_t *at,
+		      struct err *err)
+{
+	struct batch whole = tracee_batch(d->t);
+	size_t speaker = tracee_speaker(d->t);
+	int ret = 0;
+
+	for (; *at < d->t->nthreads && r->n < ROUND && ret == 0; ++*at) {
+		struct question *q = &r->question[r->n];
+		bool is_alone = *at == speaker;
+
+		if (d->t->thread[*at].is_exited || is_host(d->t, *at))
+			continue;
+		if (is_alone && r->n > 0)
+			return 0;
+		*q = (struct question){.d = d, .thread = *at, .is_for_task = is_alone};
+		q->batch = is_alone ? whole : batch_part(&whole, r->call[r->n], CALLS, DATA);
+		r->n++;
+		ret = prepare(s, q, err);
+		if (is_alone && ret == 0) {
+			++*at;
+			return 0;
+		}
+	}
+	return ret < 0 ? context(d, err) : 0;
+}
+
 static int ask_others(struct session *s, struct dump_task *d, struct err *err)
 {
-	for (size_t i = 0; i < d->t->nthreads; i++) {
-		struct question q = {
-			.d = d,
-			.thread = i,
-			.is_for_task = i == tracee_speaker(d->t),
-		};
-		int ret;
+	_cleanup_free_ struct round *r = calloc(1, sizeof(*r));
+	size_t at = 0;
+	int ret = 0;
 
-		if (d->t->thread[i].is_exited || is_host(d->t, i))
-			continue;
-		ret = ask_one(s, &q, err);
-		question_release(&q);
-		if (ret < 0)
-			return context(d, err);
+	if (!r)
+		return err_nomem(err);
+	while (at < d->t->nthreads && ret == 0) {
+		ret = fill_round(s, d, r, &at, err);
+		if (ret == 0 && r->n > 0)
+			ret = run_round(s, d, r, err);
+		round_release(r);
 	}
-	return 0;
+	return ret;
 }
 
 /* Hands their batches to all threads that sit in the loop before waiting for the first. */
@@ -175,18 +222,19 @@ static int ask_hosts(struct session *s, struct question *q, struct err *err)
 			.d = d, .thread = tracee_speaker(d->t), .is_for_task = true};
 		if (d->t->is_zombie || !is_host(d->t, q[posted].thread))
 			continue;
+		q[posted].batch = tracee_batch(d->t);
 		ret = prepare(s, &q[posted], err);
-		if (ret == 0)
-			ret = lane_post(mailbox_lane(&d->t->mailbox, 0), &q[posted].batch, err);
 		if (ret < 0)
 			return context(d, err);
+		ret = tracee_post(d->t, &q[posted].batch, err);
 	}
 	for (size_t i = 0; i < posted && ret == 0; i++) {
 		if (!q[i].scratch)
 			continue;
-		ret = lane_wait(mailbox_lane(&q[i].d->t->mailbox, 0), q[i].d->t->pidfd, err);
-		if (ret == 0)
-			ret = take(s, &q[i], err);
+		ret = tracee_wait(q[i].d->t, err);
+		if (ret < 0)
+			return ret;
+		ret = take(s, &q[i], err);
 		if (ret < 0)
 			context(q[i].d, err);
 	}

@@ -50,6 +50,20 @@ uint64_t batch_in_str(struct batch *b, const char *s)
 	return batch_in(b, s, strlen(s) + 1);
 }
 
+struct batch batch_part(struct batch *b, struct call *call, unsigned max, size_t size)
+{
+	uint64_t remote = batch_out(b, size);
+
+	return (struct batch){
+		.call = call,
+		.max = max,
+		.data = remote ? batch_local(b, remote) : NULL,
+		.remote_data = remote,
+		.size = remote ? size : 0,
+		.overflow = !remote,
+	};
+}
+
 void *batch_local(const struct batch *b, uint64_t remote)
 {
 	return b->data + (remote - b->remote_data);

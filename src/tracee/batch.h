@@ -42,6 +42,10 @@ uint64_t batch_in_str(struct batch *b, const char *s);
  * address, 0 on overflow. */
 uint64_t batch_out(struct batch *b, size_t size);
 
+/* A batch for threads that are stepped: its calls are ours alone (call, max), its data are size
+ * bytes (16-byte aligned) taken out of those of b. When they do not fit it has overflowed. */
+struct batch batch_part(struct batch *b, struct call *call, unsigned max, size_t size);
+
 /* The local view of a remote address that batch_in() or batch_out() returned. */
 void *batch_local(const struct batch *b, uint64_t remote);
 

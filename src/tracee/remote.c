@@ -41,18 +41,28 @@ static int not_injected(struct tracee *t, struct err *err)
 	return err_set(err, -EINVAL, "task %d (%s) is not injected", t->pid, t->comm);
 }
 
-int tracee_run(struct tracee *t, const struct batch *b, struct err *err)
+int tracee_post(struct tracee *t, const struct batch *b, struct err *err)
 {
 	int r;
 
 	if (!inject_is_live(t))
 		return not_injected(t, err);
 	r = lane_post(mailbox_lane(&t->mailbox, 0), b, err);
-	if (r == 0)
-		r = inject_wait(t, err);
-	if (r)
-		err_context(err, "task %d (%s)", t->pid, t->comm);
-	return r;
+	return r ? err_context(err, "task %d (%s)", t->pid, t->comm) : 0;
+}
+
+int tracee_wait(struct tracee *t, struct err *err)
+{
+	int r = inject_wait(t, err);
+
+	return r ? err_context(err, "task %d (%s)", t->pid, t->comm) : 0;
+}
+
+int tracee_run(struct tracee *t, const struct batch *b, struct err *err)
+{
+	int r = tracee_post(t, b, err);
+
+	return r ? r : tracee_wait(t, err);
 }
 
 static int step_all(struct tracee *t, struct tracee_thread *th, const struct batch *b,

@@ -99,11 +99,22 @@ int tracee_inject_all(struct tree *tree, struct err *err); /* all mm owners, in 
 /* The batch of the host thread, emptied; and running it there. */
 struct batch tracee_batch(struct tracee *t);
 int tracee_run(struct tracee *t, const struct batch *b, struct err *err);
+/* The two halves of tracee_run(), so that many tasks work at the same time. */
+int tracee_post(struct tracee *t, const struct batch *b, struct err *err);
+int tracee_wait(struct tracee *t, struct err *err);
 
 /* The same for any thread i of any tracee: runs the calls in that very thread (host threads run
  * them in the loop, others are stepped from call to call on the task's own instructions). The
  * batch lives in the mailbox of t->mm_owner, which must be injected. */
 int tracee_thread_run(struct tracee *t, size_t i, const struct batch *b, struct err *err);
+
+/* The same for many threads of t, none of them a host, at the same time. Their batches are
+ * batch_part()s of tracee_batch(t). */
+struct thread_batch {
+	size_t thread;
+	struct batch batch;
+};
+int tracee_threads_run(struct tracee *t, struct thread_batch *tb, size_t n, struct err *err);
 
 /* Takes the mailbox out again, the host thread is back where it was, stopped. */
 int tracee_eject(struct tracee *t, struct err *err);
