@@ -79,6 +79,14 @@ struct file_table *files_table_of(struct dump_ctx *c)
 	return c->files;
 }
 
+bool files_tree_has(const struct dump_ctx *c, pid_t pid)
+{
+	for (size_t i = 0; c->tree && i < c->tree->n; i++)
+		if (c->tree->task[i]->pid == pid)
+			return true;
+	return false;
+}
+
 struct file_entry *files_entry(const struct dump_ctx *c, const Cpx__File *f)
 {
 	return c->files->entry[f->id - 1];

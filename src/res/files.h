@@ -65,6 +65,7 @@ struct file_table {
 
 /* The table of the context, made at the first call. NULL: no memory. */
 struct file_table *files_table_of(struct dump_ctx *c);
+bool files_tree_has(const struct dump_ctx *c, pid_t pid);
 struct file_entry *files_entry(const struct dump_ctx *c, const Cpx__File *f);
 
 /* Finds or adds. The pointer is valid until the next call. */

@@ -29,7 +29,7 @@ static bool has_lock(const Cpx__File *f, const struct proc_lock *l, Cpx__Lock__T
  * (a descriptor table that was shared with a process that has ended). */
 static pid_t owner_of(const struct dump_ctx *c, const struct fd_probe *p, pid_t pid)
 {
-	return c->tree && tree_find(c->tree, pid) ? pid : p->t->pid;
+	return files_tree_has(c, pid) ? pid : p->t->pid;
 }
 
 static int add_lock(struct dump_ctx *c, const struct fd_probe *p, const struct proc_lock *l, Cpx__File *f,

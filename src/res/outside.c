@@ -66,11 +66,6 @@ static int scan_process(struct dump_ctx *c, int dir, pid_t pid)
 	return r;
 }
 
-static bool is_ours(const struct dump_ctx *c, pid_t pid)
-{
-	return pid == getpid() || (c->tree && tree_find(c->tree, pid));
-}
-
 int outside_scan(struct dump_ctx *c, struct err *err)
 {
 	_cleanup_free_ pid_t *pid = NULL;
@@ -84,7 +79,7 @@ int outside_scan(struct dump_ctx *c, struct err *err)
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		_cleanup_close_ int dir = -1;
 
-		if (is_ours(c, pid[i]) || proc_open(c->proc_fd, pid[i], 0, &dir, NULL) < 0)
+		if (pid[i] == getpid() || files_tree_has(c, pid[i]) || proc_open(c->proc_fd, pid[i], 0, &dir, NULL) < 0)
 			continue;
 		r = scan_process(c, dir, pid[i]);
 	}

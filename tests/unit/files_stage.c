@@ -15,9 +15,10 @@
 
 /* Shared with the tasks. */
 static struct board {
-	char message[512];
+	char message[1100];
 	pid_t pid[STAGE_TASKS], old_pid[STAGE_TASKS];
-	volatile int is_ready[STAGE_TASKS], go[STAGE_TASKS];
+	volatile int is_ready[STAGE_TASKS], go[STAGE_TASKS], lingers[STAGE_TASKS];
+	volatile int is_over;
 } *board;
 
 void stage_must(bool cond, const char *text, const char *file, int line)
@@ -41,6 +42,15 @@ int place(int fd, int number)
 pid_t stage_old_pid(int task)
 {
 	return board->old_pid[task];
+}
+
+static int this_task;
+
+void stage_linger(void)
+{
+	board->lingers[this_task] = 1;
+	while (!board->is_over)
+		usleep(200);
 }
 
 /* ---- before the dump ---- */
@@ -216,6 +226,7 @@ static int write_all(struct dumped *d, uint32_t exe, struct image_writer *w, str
 {
 	Cpx__Host host = CPX__HOST__INIT;
 	Cpx__Image image = CPX__IMAGE__INIT;
+	uint64_t bytes;
 	int r;
 
 	host.arch = (char *)"x86_64";
@@ -234,7 +245,7 @@ static int write_all(struct dumped *d, uint32_t exe, struct image_writer *w, str
 		r = image_write_record(w, RECORD_FILE, &files_get(&d->c, i)->base, err);
 	if (r == 0)
 		r = objects_write(&d->c, w, err);
-	return r < 0 ? r : image_writer_seal(w, NULL, err);
+	return r < 0 ? r : image_writer_seal(w, &bytes, err);
 }
 
 static int write_image(struct dumped *d, uint32_t exe)
@@ -247,6 +258,7 @@ static int write_image(struct dumped *d, uint32_t exe)
 	check_err(image_writer_new(fd, &o, &w, &err), &err);
 	check_err(write_all(d, exe, w, &err), &err);
 	image_writer_free(w);
+	lseek(fd, 0, SEEK_SET);
 	return fd;
 }
 
@@ -318,6 +330,7 @@ static void act(const struct scene *s, struct restore_ctx *c, int task)
 	board->pid[task] = pid;
 	if (pid)
 		return;
+	this_task = task;
 	become(c, c->image->task[task]);
 	board->is_ready[task] = 1;
 	while (!board->go[task])
@@ -326,12 +339,12 @@ static void act(const struct scene *s, struct restore_ctx *c, int task)
 	_exit(0);
 }
 
-static void await(int task, bool until_ready)
+static void await(int task, volatile int *until)
 {
 	int status = 0;
 	pid_t pid = 0;
 
-	while (!(until_ready && board->is_ready[task]) && pid == 0) {
+	while (!(until && *until) && pid == 0) {
 		pid = waitpid(board->pid[task], &status, WNOHANG);
 		usleep(200);
 	}
@@ -347,13 +360,17 @@ static void verify(const struct scene *s, struct restore_ctx *c)
 	for (int i = 0; i < n; i++)
 		act(s, c, i);
 	for (int i = 0; i < n; i++)
-		await(i, true);
+		await(i, &board->is_ready[i]);
 	files_close_all(c);
 	objects_close_all(c);
 	for (int i = 0; i < n; i++) {
 		board->go[i] = 1;
-		await(i, false);
+		await(i, &board->lingers[i]);
 	}
+	board->is_over = 1;
+	for (int i = 0; i < n; i++)
+		if (board->lingers[i])
+			await(i, NULL);
 }
 
 static void fill_objects(struct restore_ctx *c)

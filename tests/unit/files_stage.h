@@ -35,6 +35,8 @@ void stage_must(bool cond, const char *text, const char *file, int line);
 int place(int fd, int number);
 /* The pid that task i had when it was dumped. */
 pid_t stage_old_pid(int task);
+/* In verify: the next task may begin; this one stays until the last has ended. */
+void stage_linger(void);
 
 /* Fails the test on any difference. */
 void stage_play(const struct scene *s);
