@@ -279,7 +279,7 @@ static int map_sysv(struct remote *r, vma_t v, uint64_t start, struct err *err)
 		return err_set(err, -ENOTSUP, "a partly unmapped System V segment at %#llx",
 			       (unsigned long long)v->start);
 	ret = REMOTE_CALL(r, "attach the System V segment", err, SYS_shmat,
-			  r->rt->ctx.object_fd[i] >= 0 ? r->rt->ctx.object_fd[i] : o->sysv->shmid,
+			  objects_shmid(&r->rt->ctx, v->object),
 			  v->start, flags);
 	if (ret == 0 && v->start + ALIGN_UP(o->size, CPX_PAGE_SIZE) > v->end)
 		ret = unmap(r, v->end, v->start + ALIGN_UP(o->size, CPX_PAGE_SIZE), err);

@@ -87,8 +87,6 @@ static void take_page_size(Cpx__Object *o, int fd)
 	if (fstatfs(fd, &fs) < 0 || fs.f_type != HUGETLBFS_MAGIC)
 		return;
 	o->hugepage_shift = __builtin_ctzl(fs.f_bsize);
-	if (o->type == CPX__OBJECT__TYPE__MEMFD)
-		o->memfd_flags = MFD_HUGETLB | o->hugepage_shift << MAP_HUGE_SHIFT;
 }
 
 static int take_attributes(Cpx__Object *o, int fd, struct err *err)

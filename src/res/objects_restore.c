@@ -82,10 +82,12 @@ static int set_size(int fd, const Cpx__Object *o, struct err *err)
 
 static int make_memfd(const Cpx__Object *o, struct err *err)
 {
-	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | (o->memfd_flags & ~(unsigned)(MFD_CLOEXEC | MFD_EXEC));
+	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
 	char name[256];
 	int fd;
 
+	if (o->hugepage_shift)
+		flags |= MFD_HUGETLB | o->hugepage_shift << MAP_HUGE_SHIFT;
 	snprintf(name, sizeof(name), "%.*s", (int)o->name.len, (const char *)o->name.data);
 	fd = memfd_create(name, flags | MFD_EXEC); /* since Linux 6.3 one says which */
 	if (fd < 0 && errno == EINVAL)
@@ -147,9 +149,9 @@ int objects_fd(struct restore_ctx *c, uint32_t object_id, struct err *err)
 	if (r < 0 || c->object_fd[i] >= 0)
 		return r < 0 ? r : c->object_fd[i];
 	o = c->image->object[i];
-	if (o->type != CPX__OBJECT__TYPE__MEMFD && o->type != CPX__OBJECT__TYPE__GHOST_FILE)
+	if (o->type == CPX__OBJECT__TYPE__SHM_ANON || o->type == CPX__OBJECT__TYPE__SYSV)
 		return err_set(err, -EBADMSG, "object %u is no file", object_id);
-	r = o->type == CPX__OBJECT__TYPE__MEMFD ? make_memfd(o, err) : make_ghost(c, o, err);
+	r = o->type == CPX__OBJECT__TYPE__GHOST_FILE ? make_ghost(c, o, err) : make_memfd(o, err);
 	if (r >= 0)
 		r = fd_raise(c, r, err);
 	if (r >= 0)
@@ -162,39 +164,24 @@ static uint64_t page_size_of(const Cpx__Object *o)
 	return o->hugepage_shift ? 1ULL << o->hugepage_shift : CPX_PAGE_SIZE;
 }
 
-static bool is_staged(const Cpx__Object *o)
-{
-	return o->type == CPX__OBJECT__TYPE__SHM_ANON || o->type == CPX__OBJECT__TYPE__HUGETLB;
-}
-
 uint64_t objects_stage_size(const struct image *im)
 {
 	uint64_t size = 0;
 
 	for (size_t i = 0; i < im->nobjects; i++)
-		if (is_staged(im->object[i])) {
-			uint64_t page = page_size_of(im->object[i]);
-
-			size = ALIGN_UP(size, page) + ALIGN_UP(im->object[i]->size, page) + page;
-		}
+		if (im->object[i]->type == CPX__OBJECT__TYPE__SHM_ANON)
+			size += ALIGN_UP(im->object[i]->size, CPX_PAGE_SIZE);
 	return size;
 }
 
 static int stage(struct restore_ctx *c, size_t i, uint64_t *at, struct err *err)
 {
-	const Cpx__Object *o = c->image->object[i];
-	uint64_t page = page_size_of(o), start = ALIGN_UP(*at, page), len = ALIGN_UP(o->size, page);
-	int flags = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
-	void *p;
+	uint64_t start = *at, len = ALIGN_UP(c->image->object[i]->size, CPX_PAGE_SIZE);
+	void *p = mmap((void *)start, len, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0);
 
-	if (o->type == CPX__OBJECT__TYPE__HUGETLB)
-		flags |= MAP_HUGETLB | o->hugepage_shift << MAP_HUGE_SHIFT;
-	else
-		flags |= MAP_NORESERVE;
-	p = mmap((void *)start, len, PROT_READ | PROT_WRITE, flags, -1, 0);
 	if (p == MAP_FAILED)
-		return err_sys(err, -errno, "cannot map %llu bytes of shared memory%s", (unsigned long long)len,
-			       o->type == CPX__OBJECT__TYPE__HUGETLB ? " in huge pages (vm.nr_hugepages)" : "");
+		return err_sys(err, -errno, "cannot map %llu bytes of shared memory", (unsigned long long)len);
 	if ((uint64_t)p != start) {
 		munmap(p, len);
 		return err_set(err, -EEXIST, "the place for shared memory is taken");
@@ -204,17 +191,33 @@ static int stage(struct restore_ctx *c, size_t i, uint64_t *at, struct err *err)
 	return 0;
 }
 
+/* Files of huge pages cannot be written to, only mapped. */
+static int map_huge(struct restore_ctx *c, size_t i, struct err *err)
+{
+	const Cpx__Object *o = c->image->object[i];
+	uint64_t len = ALIGN_UP(o->size, page_size_of(o));
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, c->object_fd[i], 0);
+
+	if (p == MAP_FAILED)
+		return err_sys(err, -errno, "cannot map %llu bytes of huge pages (vm.nr_hugepages)",
+			       (unsigned long long)len);
+	c->object_map[i] = p;
+	return 0;
+}
+
 static int create_one(struct restore_ctx *c, size_t i, uint64_t *at, struct err *err)
 {
 	const Cpx__Object *o = c->image->object[i];
 	int r;
 
-	if (is_staged(o))
+	if (o->type == CPX__OBJECT__TYPE__SHM_ANON)
 		return o->size ? stage(c, i, at, err) : 0;
 	if (o->type == CPX__OBJECT__TYPE__SYSV)
 		return sysvshm_create(c, o, &c->object_shmid[i], &c->object_map[i], err);
 	r = objects_fd(c, o->id, err);
-	return r < 0 ? r : 0;
+	if (r >= 0)
+		r = o->hugepage_shift && o->size ? map_huge(c, i, err) : 0;
+	return r;
 }
 
 int objects_create(struct restore_ctx *c, uint64_t stage_at, struct err *err)
@@ -304,6 +307,21 @@ static uint32_t late_seals(const Cpx__Object *o)
 	return o->seals & F_SEAL_FUTURE_WRITE ? o->seals & (F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) : 0;
 }
 
+static void unmap_one(struct restore_ctx *c, size_t i)
+{
+	const Cpx__Object *o = c->image->object[i];
+
+	if (!c->object_map[i])
+		return;
+	if (o->type == CPX__OBJECT__TYPE__SYSV)
+		shmdt(c->object_map[i]);
+	else
+		munmap(c->object_map[i], ALIGN_UP(o->size, page_size_of(o)));
+	c->object_map[i] = NULL;
+}
+
+/* Tasks inherit what is open now. A file that may be written to cannot be anybody's program, so that it is closed
+ * as soon as its descriptions exist. */
 int objects_finish(struct restore_ctx *c, struct err *err)
 {
 	int r = 0;
@@ -314,7 +332,10 @@ int objects_finish(struct restore_ctx *c, struct err *err)
 		if (c->object_fd[i] < 0)
 			continue;
 		set_attributes(c->object_fd[i], o);
+		unmap_one(c, i); /* huge pages: or they could not be sealed */
 		r = seal(c->object_fd[i], o, o->seals & ~late_seals(o), err);
+		if (!late_seals(o) && o->type != CPX__OBJECT__TYPE__HUGETLB)
+			close(TAKE_FD(c->object_fd[i]));
 	}
 	return r;
 }
@@ -335,17 +356,9 @@ static int settle_one(struct restore_ctx *c, size_t i, struct err *err)
 
 static void drop_one(struct restore_ctx *c, size_t i)
 {
-	const Cpx__Object *o = c->image->object[i];
-
 	if (c->object_fd[i] >= 0)
 		close(TAKE_FD(c->object_fd[i]));
-	if (!c->object_map[i])
-		return;
-	if (o->type == CPX__OBJECT__TYPE__SYSV)
-		shmdt(c->object_map[i]);
-	else
-		munmap(c->object_map[i], ALIGN_UP(o->size, page_size_of(o)));
-	c->object_map[i] = NULL;
+	unmap_one(c, i);
 }
 
 int objects_settle(struct restore_ctx *c, struct err *err)

@@ -46,8 +46,8 @@ struct restore_ctx {
 	int *file_fd;		/* by index of image->file: our descriptor of it, -1 */
 	uint32_t *file_holder;	/* by index of image->file: pid of the first task that has it, 0: none */
 	int *object_fd;		/* by index of image->object: our descriptor of its content, -1 */
-	void **object_map;	/* by index: SHM_ANON, HUGETLB: where it is mapped in us and, inherited, in every task;
-				 * SYSV: where it is attached in us */
+	void **object_map;	/* by index: SHM_ANON: where it is mapped in us and, inherited, in every task; else NULL,
+				 * or where we fill it */
 	int *object_shmid;	/* by index: SYSV: the id to shmat(2), -1: none, or given to the tree */
 	struct attr_self *self; /* res/attr.c: our own credentials; NULL at first */
 };
@@ -225,10 +225,10 @@ int objects_check(struct restore_ctx *c, struct err *err);
 int objects_create(struct restore_ctx *c, uint64_t stage_at, struct err *err);
 uint64_t objects_stage_size(const struct image *im); /* bytes of address space needed at stage_at */
 int objects_fill(struct restore_ctx *c, const struct chunk_ref *chunk, const void *data, struct err *err);
-/* After the last chunk of an object, and best before the tree is mapped: size, modes, all seals but FUTURE_WRITE. */
+/* After the last chunk of an object and after files_open_all(), before the tree is mapped: modes, all seals but FUTURE_WRITE.
+ * Of object_fd[] only those are left that are still needed: HUGETLB (to be mapped), memfds with that seal. */
 int objects_finish(struct restore_ctx *c, struct err *err);
-/* When every mapping stands: F_SEAL_FUTURE_WRITE, IPC_RMID. Closes object_fd[] and unmaps object_map[] in the caller. Must come
- * before PR_SET_MM_EXE_FILE (a file that is open for writing cannot be an exe). */
+/* When every mapping stands: F_SEAL_FUTURE_WRITE, IPC_RMID. Closes object_fd[] and unmaps object_map[] in the caller. */
 int objects_settle(struct restore_ctx *c, struct err *err);
 /* The id with which tasks attach a SysV segment (that of the record unless its removal is pending). */
 int objects_shmid(const struct restore_ctx *c, uint32_t object_id);
