@@ -33,8 +33,9 @@ static int run_command(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	/* A closed pipe is an error like a full disk. */
+	/* A closed pipe and a limit on file sizes are errors like a full disk. */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	if (argc < 2) {
 		print_usage(stderr);
 		return CPX_USAGE;
