@@ -254,6 +254,7 @@ static void forget(struct restoration *j)
 {
 	attrs_restore_release(&j->rt.ctx);
 	files_close_all(&j->rt.ctx);
+	objects_close_all(&j->rt.ctx);
 	rtree_release(&j->rt);
 }
 
