@@ -29,9 +29,9 @@ def main():
         print("mounting a small file system needs root")
         return 77
     procs.become_subreaper()
-    target = Target("mem_big")
+    target = Target("mem_huge_transparent")
     small = os.path.join(target.directory, "small")
-    mount_small(small, "2m")
+    mount_small(small, "1m")
     image = os.path.join(small, "image")
     for options in ([], ["--compress=none"], ["--compress=lz4"], ["--kill"]):
         cpx.run("dump", target.pid, "-o", image, *options, status=1)

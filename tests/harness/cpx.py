@@ -7,7 +7,7 @@ import subprocess
 import procs
 from sandbox import Fail
 
-TIMEOUT = 40
+TIMEOUT = 15
 
 
 def path():
@@ -17,9 +17,12 @@ def path():
 def run(*args, status=0, **kw):
     """Runs it to its end; its standard output. The exit status must be as said (None: any)."""
     kw.setdefault("stdin", subprocess.DEVNULL)
-    p = subprocess.run([path(), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                       timeout=TIMEOUT, **kw)
     shown = f"cpx {' '.join(map(str, args))}"
+    try:
+        p = subprocess.run([path(), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           timeout=TIMEOUT, **kw)
+    except subprocess.TimeoutExpired:
+        raise Fail(f"{shown}: no end after {TIMEOUT} s") from None
     print(f"$ {shown}\n{p.stdout.decode(errors='replace')[:4000]}"
           f"{p.stderr.decode(errors='replace')[-4000:]}[exit {p.returncode}]", flush=True)
     if status is not None and p.returncode != status:

@@ -98,6 +98,7 @@ STATUS = ("Name", "Umask", "TracerPid", "Uid", "Gid", "Groups", "Threads", "SigP
           "SigBlk", "SigIgn", "SigCgt", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb",
           "NoNewPrivs", "Seccomp", "Cpus_allowed", "VmLck", "THP_enabled")
 FDINFO = ("pos", "flags", "lock", "seals")
+O_LARGEFILE = 0o100000  # means nothing on 64-bit machines, and open(2) always sets it
 
 
 def _fields(text, wanted):
@@ -136,12 +137,23 @@ def _fds(pid):
             link = os.readlink(f"/proc/{pid}/fd/{fd}")
         except OSError:
             continue
-        link = re.sub(r":\[\d+\]", "", link)
-        found[int(fd)] = (link, _fields(read(f"/proc/{pid}/fdinfo/{fd}"), FDINFO))
+        found[int(fd)] = {"is": re.sub(r":\[\d+\]", "", link), **_fdinfo(pid, fd)}
     return found
 
 
+def _fdinfo(pid, fd):
+    info = _fields(read(f"/proc/{pid}/fdinfo/{fd}"), FDINFO)
+    if "flags" in info:
+        info["flags"] = oct(int(info["flags"], 8) & ~O_LARGEFILE)
+    if "lock" in info:  # without the number; whose only where it is the process's
+        info["lock"] = re.sub(r"(^|\|)\d+: ", r"\1", info["lock"])
+        info["lock"] = re.sub(r"((?:FLOCK|OFDLCK) +\w+ +\w+) -?\d+", r"\1", info["lock"])
+    return info
+
+
 def _task(pid):
+    if state(pid) == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1:
+        return {"zombie": True}
     threads = {}
     for tid in sorted(os.listdir(f"/proc/{pid}/task"), key=int):
         status = read(f"/proc/{pid}/task/{tid}/status")
@@ -176,6 +188,18 @@ def snapshot(root):
         task["nchildren"] = len(children(pid))
         seen[read(f"/proc/{pid}/status").split("NSpid:")[1].splitlines()[0].split()[-1]] = task
     return seen
+
+
+def stable_snapshot(root, tries=40):
+    """Of a tree that is still coming to rest."""
+    last = snapshot(root)
+    for _ in range(tries):
+        time.sleep(0.015)
+        now = snapshot(root)
+        if now == last:
+            break
+        last = now
+    return last
 
 
 def differences(before, after, where="", ignore=()):

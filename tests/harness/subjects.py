@@ -20,7 +20,7 @@ class Entry:
 
     def __init__(self, line):
         self.name, self.what, *rest = [part.strip() for part in line.split("|")]
-        self.refused_modes, self.differs, self.max_image, self.timeout = {}, set(), None, 30
+        self.refused_modes, self.differs, self.max_image, self.timeout = {}, set(), None, 20
         for option in filter(None, (o.strip() for o in "".join(rest).split(";"))):
             self._option(option)
 
@@ -60,7 +60,7 @@ class Subject:
         self.pid = self.process.pid
         self.pidfd = os.pidfd_open(self.pid)
         self._await_ready()
-        self.before = procs.snapshot(self.pid)
+        self.before = procs.stable_snapshot(self.pid)
 
     def _has(self, name):
         return os.path.exists(os.path.join(self.state, name))
@@ -90,10 +90,13 @@ class Subject:
         self.pid, self.pidfd = pid, os.pidfd_open(pid)
 
     def compare(self, ignore=()):
-        after = procs.snapshot(self.pid)
-        lines = procs.differences(self.before, after, ignore=set(ignore) | self.entry.differs)
-        if lines:
-            shown = "\n  ".join(lines[:25])
+        ignored = set(ignore) | self.entry.differs
+
+        def differences():
+            return procs.differences(self.before, procs.snapshot(self.pid), ignore=ignored)
+
+        if not procs.wait_until(lambda: not differences(), 0.3):
+            shown = "\n  ".join(line[:400] for line in differences()[:25])
             raise Fail(f"differs from outside:\n  {shown}")
 
     def finish(self):

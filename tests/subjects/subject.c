@@ -33,13 +33,11 @@ const char *subject_path(const char *name)
 	return p;
 }
 
+/* Without a descriptor, which an outside view at this moment would show. */
 void subject_ready(void)
 {
-	int fd = open(subject_path("ready"), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
-
-	if (fd < 0)
+	if (mknod(subject_path("ready"), S_IFREG | 0644, 0) < 0)
 		subject_fail("started twice, not restored");
-	close(fd);
 }
 
 bool subject_is_go(void)

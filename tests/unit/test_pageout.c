@@ -23,7 +23,7 @@
 
 #define P	  CPX_PAGE_SIZE
 #define BIG_PAGES 6000 /* several groups of every way */
-#define VMAS_MAX  256
+#define VMAS_MAX  1024
 
 /* ---- the tasks -------------------------------------------------------------------------------- */
 
@@ -205,6 +205,7 @@ static void note(struct noted *n, uint32_t id, pid_t pid)
 		    vma_is_special(&maps.vma[i]) || maps.vma[i].is_shared ||
 		    !strcmp(maps.vma[i].path, "[stack]"))
 			continue;
+		assert_true(n->mm.n_vma < VMAS_MAX);
 		assert_int_equal(vma_from_proc(&maps.vma[i], v, NULL), 0);
 		v->file = v->kind == CPX__VMA__KIND__FILE_PRIVATE;
 		n->vmas[n->mm.n_vma] = v;
