@@ -42,11 +42,15 @@ static bool is_realtime(uint32_t policy)
 	return policy == SCHED_FIFO || policy == SCHED_RR;
 }
 
+/* A nice value is there under every policy, but sched_getattr(2) shows it for fair ones only. */
 static int get_attr(pid_t tid, struct attr_v0 *ret, struct err *err)
 {
+	long nice = syscall(SYS_getpriority, PRIO_PROCESS, tid); /* 20 - nice */
+
 	*ret = (struct attr_v0){.size = sizeof(*ret)};
-	if (syscall(SYS_sched_getattr, tid, ret, sizeof(*ret), 0) < 0)
+	if (nice < 0 || syscall(SYS_sched_getattr, tid, ret, sizeof(*ret), 0) < 0)
 		return err_sys(err, -errno, "cannot read the scheduling policy of thread %d", tid);
+	ret->nice = 20 - (int)nice;
 	return 0;
 }
 
@@ -164,8 +168,7 @@ static const char *why_denied(struct restore_ctx *c, const Cpx__Sched *s)
 	if (is_realtime(s->policy) && s->priority > own.priority &&
 	    s->priority > own_rlimit(RLIMIT_RTPRIO))
 		return "its real-time priority";
-	if (is_fair(s->policy) && s->nice < own.nice &&
-	    (uint64_t)(20 - s->nice) > own_rlimit(RLIMIT_NICE))
+	if (s->nice < own.nice && (uint64_t)(20 - s->nice) > own_rlimit(RLIMIT_NICE))
 		return "its nice value";
 	if (own.policy == SCHED_IDLE && s->policy != SCHED_IDLE &&
 	    (uint64_t)(20 - own.nice) > own_rlimit(RLIMIT_NICE))
@@ -228,6 +231,8 @@ static int give_policy(const Cpx__Sched *s, struct batch *b, struct err *err)
 		own.runtime = 0;
 	if (memcmp(&own, &attr, sizeof(own)))
 		BATCH_CALL(b, SYS_sched_setattr, 0, batch_in(b, &attr, sizeof(attr)), 0);
+	if (own.nice != s->nice) /* sched_setattr() takes it for SCHED_OTHER and SCHED_BATCH only */
+		BATCH_CALL(b, SYS_setpriority, PRIO_PROCESS, 0, s->nice);
 	return 0;
 }
 
@@ -264,6 +269,7 @@ static int sched_given(struct restore_ctx *c, enum give_stage stage, const Cpx__
 	} calls[] = {
 		{SYS_sched_setaffinity, "set the CPU affinity"},
 		{SYS_sched_setattr, "set the scheduling policy"},
+		{SYS_setpriority, "set the nice value"},
 		{SYS_ioprio_set, "set the I/O priority"},
 	};
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Subjects for the tests of src/res's attributes: child processes that set up some state and then run
- * the calls of batches, as a task in the mailbox loop does. A dump reads one, a restore rebuilds another from
- * the record, and a dump of that must give the same record.
+ * Subjects for the tests of src/res's attributes: child processes that set up some state and then
+ * run the calls of batches, as a task in the mailbox loop does. A dump reads one, a restore
+ * rebuilds another from the record, and a dump of that must give the same record.
  */
 #ifndef CPX_TESTS_ATTR_CASE_H
 #define CPX_TESTS_ATTR_CASE_H
@@ -67,7 +67,8 @@ static int64_t raw_call(const struct call *c)
 
 	__asm__ volatile("syscall"
 			 : "=a"(ret)
-			 : "a"(c->nr), "D"(c->arg[0]), "S"(c->arg[1]), "d"(c->arg[2]), "r"(r10), "r"(r8), "r"(r9)
+			 : "a"(c->nr), "D"(c->arg[0]), "S"(c->arg[1]), "d"(c->arg[2]), "r"(r10),
+			   "r"(r8), "r"(r9)
 			 : "rcx", "r11", "memory");
 	return ret;
 }
@@ -104,13 +105,16 @@ static void start_threads(struct subject *s)
 	}
 }
 
-/* setup: runs in the subject with all signals blocked, threads (if any) already waiting; NULL: nothing. */
-UNUSED static struct subject subject_start_threads(void (*setup)(struct subject *s), unsigned threads)
+/* setup: runs in the subject with all signals blocked, threads (if any) already waiting; NULL:
+ * nothing. */
+UNUSED static struct subject subject_start_threads(void (*setup)(struct subject *s),
+						   unsigned threads)
 {
 	struct subject s = {.threads = threads};
 	sigset_t all, old;
 
-	s.lane = mmap(NULL, LANES * sizeof(*s.lane), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	s.lane = mmap(NULL, LANES * sizeof(*s.lane), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(s.lane, MAP_FAILED);
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &old);
@@ -147,8 +151,11 @@ static struct batch subject_batch(struct subject *s, unsigned lane)
 {
 	struct test_lane *l = &s->lane[lane];
 
-	return (struct batch){.call = l->call, .max = ARRAY_SIZE(l->call), .data = l->data,
-			      .remote_data = (uintptr_t)l->data, .size = sizeof(l->data)};
+	return (struct batch){.call = l->call,
+			      .max = ARRAY_SIZE(l->call),
+			      .data = l->data,
+			      .remote_data = (uintptr_t)l->data,
+			      .size = sizeof(l->data)};
 }
 
 static void subject_post(struct subject *s, unsigned lane, const struct batch *b)
@@ -178,12 +185,12 @@ static void subject_run(struct subject *s, unsigned lane, const struct batch *b)
 }
 
 /* One call in the subject. */
-#define SUBJECT_CALL(s, nr_, ...)                                     \
-	({                                                            \
-		struct batch b_ = subject_batch((s), 0);              \
-		BATCH_CALL(&b_, (nr_), ##__VA_ARGS__);                \
-		subject_run((s), 0, &b_);                             \
-		batch_ret(&b_, 0);                                    \
+#define SUBJECT_CALL(s, nr_, ...)                                                                  \
+	({                                                                                         \
+		struct batch b_ = subject_batch((s), 0);                                           \
+		BATCH_CALL(&b_, (nr_), ##__VA_ARGS__);                                             \
+		subject_run((s), 0, &b_);                                                          \
+		batch_ret(&b_, 0);                                                                 \
 	})
 
 /* ---- dump ----------------------------------------------------------------------------------- */
@@ -210,9 +217,15 @@ static void stop_thread(pid_t tid)
 static void dump_begin(struct subject *s, struct dumped *d)
 {
 	memset(d, 0, sizeof(*d));
-	d->ctx = (struct dump_ctx){.tree = &d->tree, .refusals = &d->refusals, .proc_fd = open("/proc", O_PATH)};
-	d->tracee = (struct tracee){.pid = s->pid, .ppid = getpid(), .pidfd = -1, .comm = "subject",
-				    .thread = d->thread, .nthreads = s->threads, .mm_owner = &d->tracee};
+	d->ctx = (struct dump_ctx){
+		.tree = &d->tree, .refusals = &d->refusals, .proc_fd = open("/proc", O_PATH)};
+	d->tracee = (struct tracee){.pid = s->pid,
+				    .ppid = getpid(),
+				    .pidfd = -1,
+				    .comm = "subject",
+				    .thread = d->thread,
+				    .nthreads = s->threads,
+				    .mm_owner = &d->tracee};
 	d->list[0] = &d->tracee;
 	d->tree = (struct tree){.task = d->list, .n = 1, .max = 1};
 	d->task = MSG_NEW(Cpx__Task, cpx__task__init);
@@ -239,8 +252,9 @@ static void read_outside(struct dumped *d, const struct attr_ops *ops)
 	if (ops->read && !ops->per_thread)
 		check_ok(ops->read(&d->ctx, &d->tracee, NULL, d->task, NULL, &err), ops, &err);
 	for (size_t i = 0; ops->read && ops->per_thread && i < d->tracee.nthreads; i++)
-		check_ok(ops->read(&d->ctx, &d->tracee, &d->thread[i], d->task, d->task->thread[i], &err), ops,
-			 &err);
+		check_ok(ops->read(&d->ctx, &d->tracee, &d->thread[i], d->task, d->task->thread[i],
+				   &err),
+			 ops, &err);
 }
 
 static void ask_thread(struct subject *s, struct dumped *d, unsigned lane)
@@ -252,12 +266,14 @@ static void ask_thread(struct subject *s, struct dumped *d, unsigned lane)
 
 	for (size_t k = 0; attr_registry[k]; k++)
 		if (attr_registry[k]->ask && (attr_registry[k]->per_thread || lane == 0))
-			check_ok(attr_registry[k]->ask(&d->ctx, &d->tracee, d->task, th, &b, scratch[k], &err),
+			check_ok(attr_registry[k]->ask(&d->ctx, &d->tracee, d->task, th, &b,
+						       scratch[k], &err),
 				 attr_registry[k], &err);
 	subject_run(s, lane, &b);
 	for (size_t k = 0; attr_registry[k]; k++)
 		if (attr_registry[k]->take && (attr_registry[k]->per_thread || lane == 0))
-			check_ok(attr_registry[k]->take(&d->ctx, &d->tracee, &b, scratch[k], d->task, th, &err),
+			check_ok(attr_registry[k]->take(&d->ctx, &d->tracee, &b, scratch[k],
+							d->task, th, &err),
 				 attr_registry[k], &err);
 }
 
@@ -316,9 +332,9 @@ UNUSED static void check_task(struct restored *r, const Cpx__Task *task)
 	}
 }
 
-static void check_given(struct restored *r, enum give_stage stage, const Cpx__Task *task, const Cpx__Thread *th,
-			const struct batch *b, unsigned first, unsigned end, const uint64_t *scratch,
-			const struct attr_ops *ops)
+static void check_given(struct restored *r, enum give_stage stage, const Cpx__Task *task,
+			const Cpx__Thread *th, const struct batch *b, unsigned first, unsigned end,
+			const uint64_t *scratch, const struct attr_ops *ops)
 {
 	struct err err = ERR_INIT;
 
@@ -330,8 +346,8 @@ static void check_given(struct restored *r, enum give_stage stage, const Cpx__Ta
 				 strerror(-batch_ret(b, i)));
 }
 
-static void give_thread(struct subject *s, struct restored *r, enum give_stage stage, const Cpx__Task *task,
-			unsigned lane)
+static void give_thread(struct subject *s, struct restored *r, enum give_stage stage,
+			const Cpx__Task *task, unsigned lane)
 {
 	struct batch b = subject_batch(s, lane);
 	uint64_t scratch[MAX_OPS][16] = {0};
@@ -343,14 +359,16 @@ static void give_thread(struct subject *s, struct restored *r, enum give_stage s
 	for (k = 0; attr_registry[k]; k++) {
 		first[k] = b.n;
 		if (attr_registry[k]->give && (attr_registry[k]->per_thread || lane == 0))
-			check_ok(attr_registry[k]->give(&r->ctx, stage, task, th, &b, scratch[k], &err),
+			check_ok(attr_registry[k]->give(&r->ctx, stage, task, th, &b, scratch[k],
+							&err),
 				 attr_registry[k], &err);
 		first[k + 1] = b.n;
 	}
 	subject_run(s, lane, &b);
 	for (k = 0; attr_registry[k]; k++)
 		if (attr_registry[k]->give && (attr_registry[k]->per_thread || lane == 0))
-			check_given(r, stage, task, th, &b, first[k], first[k + 1], scratch[k], attr_registry[k]);
+			check_given(r, stage, task, th, &b, first[k], first[k + 1], scratch[k],
+				    attr_registry[k]);
 }
 
 /* The record as if it had been made of this subject: its pids are not kept here. */
@@ -401,8 +419,9 @@ UNUSED static void restore(struct subject *s, struct restored *r, Cpx__Task *tas
 	for (enum give_stage stage = 0; stage < GIVE_STAGES; stage++) {
 		for (size_t k = 0; stage == GIVE_CREDS && attr_registry[k]; k++)
 			if (attr_registry[k]->give_outside)
-				check_ok(attr_registry[k]->give_outside(&r->ctx, task, s->pid, &err),
-					 attr_registry[k], &err);
+				check_ok(
+					attr_registry[k]->give_outside(&r->ctx, task, s->pid, &err),
+					attr_registry[k], &err);
 		for (unsigned i = 0; i < s->threads; i++)
 			give_thread(s, r, stage, task, i);
 	}
@@ -442,7 +461,8 @@ UNUSED static void assert_same_task(Cpx__Task *a, Cpx__Task *b)
 /* Dumps a subject that has been set up, restores it into a plain one, dumps that, compares. */
 UNUSED static void round_trip_threads(void (*setup)(struct subject *s), unsigned threads)
 {
-	struct subject from = subject_start_threads(setup, threads), to = subject_start_threads(NULL, threads);
+	struct subject from = subject_start_threads(setup, threads),
+		       to = subject_start_threads(NULL, threads);
 	struct dumped before, after;
 	struct restored r;
 
@@ -473,7 +493,8 @@ UNUSED static bool is_refused(const struct refusals *list, const char *object, c
 }
 
 /* Dumps a subject; a refusal with these words must be there. */
-UNUSED static void assert_dump_refuses(void (*setup)(struct subject *s), const char *object, const char *reason)
+UNUSED static void assert_dump_refuses(void (*setup)(struct subject *s), const char *object,
+				       const char *reason)
 {
 	struct subject s = subject_start(setup);
 	struct dumped d;
@@ -485,8 +506,8 @@ UNUSED static void assert_dump_refuses(void (*setup)(struct subject *s), const c
 }
 
 /* The record of a plain subject, changed by `change`, must be refused at restore. */
-UNUSED static void assert_restore_refuses(void (*change)(Cpx__Task *task, struct restored *r), const char *object,
-					  const char *reason)
+UNUSED static void assert_restore_refuses(void (*change)(Cpx__Task *task, struct restored *r),
+					  const char *object, const char *reason)
 {
 	struct subject s = subject_start(NULL);
 	struct dumped d;

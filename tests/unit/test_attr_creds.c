@@ -77,8 +77,8 @@ static void be_capable_user(struct subject *s)
 	prctl(PR_SET_KEEPCAPS, 1);
 	must(syscall(SYS_setresuid, USER, USER, USER));
 	prctl(PR_SET_KEEPCAPS, 0);
-	set_caps(cap_bit(CAP_NET_RAW) | cap_bit(CAP_KILL), cap_bit(CAP_NET_RAW) | cap_bit(CAP_CHOWN),
-		 cap_bit(CAP_NET_RAW));
+	set_caps(cap_bit(CAP_NET_RAW) | cap_bit(CAP_KILL),
+		 cap_bit(CAP_NET_RAW) | cap_bit(CAP_CHOWN), cap_bit(CAP_NET_RAW));
 }
 
 static void be_ambient(struct subject *s)
@@ -99,7 +99,8 @@ static void be_bounded(struct subject *s)
 
 static void be_secure(struct subject *s)
 {
-	must(prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP, 0, 0, 0));
+	must(prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP,
+		   0, 0, 0));
 	must(syscall(SYS_setresuid, USER, USER, USER));
 }
 
@@ -132,8 +133,18 @@ static void be_powerless_root(struct subject *s)
 static void test_all(void **state)
 {
 	void (*const setup[])(struct subject *) = {
-		NULL,	     be_user,	  be_setuid,  be_fsuid,	      be_fsuid_of_user,	   be_capable_user,
-		be_ambient,  be_bounded,  be_secure,  be_keepcaps,    be_locked_down,	   be_no_ambient_raise,
+		NULL,
+		be_user,
+		be_setuid,
+		be_fsuid,
+		be_fsuid_of_user,
+		be_capable_user,
+		be_ambient,
+		be_bounded,
+		be_secure,
+		be_keepcaps,
+		be_locked_down,
+		be_no_ambient_raise,
 		be_powerless_root,
 	};
 
@@ -164,7 +175,8 @@ static void want_bounding(Cpx__Task *task, struct restored *r)
 
 static void test_bounding(void **state)
 {
-	assert_restore_refuses(want_bounding, "capability bounding set", "cap_sys_boot is not in the bounding set");
+	assert_restore_refuses(want_bounding, "capability bounding set",
+			       "cap_sys_boot is not in the bounding set");
 }
 
 static void be_plain(struct restored *r)
@@ -214,7 +226,8 @@ static void want_other_in_ns(Cpx__Task *task, struct restored *r)
 
 static void test_user_ns_refusals(void **state)
 {
-	assert_restore_refuses(want_other_in_ns, "user", "uid 23456 does not exist in the user namespace");
+	assert_restore_refuses(want_other_in_ns, "user",
+			       "uid 23456 does not exist in the user namespace");
 	assert_restore_refuses(want_other_in_ns, "supplementary groups", "not in group 815");
 }
 
@@ -287,23 +300,27 @@ static void test_user_ns(void **state)
 	adopt(&to, before.task);
 	restore_begin(&r);
 	in_namespace(&r);
-	assert_int_equal(creds_attr_ops.check(&r.ctx, before.task, before.task->thread[0], NULL), 0);
+	assert_int_equal(creds_attr_ops.check(&r.ctx, before.task, before.task->thread[0], NULL),
+			 0);
 	assert_int_equal(r.refusals.n, 0);
 	{
 		struct batch b = subject_batch(&to, 0);
 		uint64_t scratch[16] = {0};
 		struct err err = ERR_INIT;
 
-		assert_int_equal(creds_attr_ops.give(&r.ctx, GIVE_CREDS, before.task, before.task->thread[0], &b,
-						     scratch, &err), 0);
+		assert_int_equal(creds_attr_ops.give(&r.ctx, GIVE_CREDS, before.task,
+						     before.task->thread[0], &b, scratch, &err),
+				 0);
 		subject_run(&to, 0, &b);
-		check_ok(creds_attr_ops.given(&r.ctx, GIVE_CREDS, before.task, before.task->thread[0], &b,
-					      scratch, &err), &creds_attr_ops, &err);
+		check_ok(creds_attr_ops.given(&r.ctx, GIVE_CREDS, before.task,
+					      before.task->thread[0], &b, scratch, &err),
+			 &creds_attr_ops, &err);
 	}
 	dump(&to, &after);
 	after.task->thread[0]->creds->n_groups = 0;
 	before.task->thread[0]->creds->n_groups = 0;
-	assert_same_message(before.task->thread[0]->creds, after.task->thread[0]->creds, "credentials");
+	assert_same_message(before.task->thread[0]->creds, after.task->thread[0]->creds,
+			    "credentials");
 	subject_end(&from);
 	subject_end(&to);
 	dumped_release(&before);
@@ -314,10 +331,10 @@ static void test_user_ns(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_all),	     cmocka_unit_test(test_threads),
-		cmocka_unit_test(test_bounding),     cmocka_unit_test(test_unprivileged),
-		cmocka_unit_test(test_groups),	     cmocka_unit_test(test_user_ns_refusals),
-		cmocka_unit_test(test_one_way),	     cmocka_unit_test(test_user_ns),
+		cmocka_unit_test(test_all),	 cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_bounding), cmocka_unit_test(test_unprivileged),
+		cmocka_unit_test(test_groups),	 cmocka_unit_test(test_user_ns_refusals),
+		cmocka_unit_test(test_one_way),	 cmocka_unit_test(test_user_ns),
 	};
 
 	if (require_root(NULL) < 0)

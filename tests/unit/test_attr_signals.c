@@ -9,7 +9,8 @@ static char altstack[65536];
 static void set_actions(struct subject *s)
 {
 	for (int sig = 1; sig <= 64; sig++) {
-		uint64_t action[4] = {0x1000 + sig, 0x04000000 | (sig & 1 ? SA_SIGINFO : SA_RESTART), 0x7000,
+		uint64_t action[4] = {0x1000 + sig,
+				      0x04000000 | (sig & 1 ? SA_SIGINFO : SA_RESTART), 0x7000,
 				      1ULL << sig % 64 & ~(1ULL << 8 | 1ULL << 18)};
 
 		syscall(SYS_rt_sigaction, sig, action, NULL, 8);

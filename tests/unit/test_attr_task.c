@@ -192,7 +192,8 @@ static void set_batch_policy(struct subject *s)
 
 static void set_realtime(struct subject *s)
 {
-	if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &(struct sched_param){.sched_priority = 3}) < 0)
+	if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK,
+			       &(struct sched_param){.sched_priority = 3}) < 0)
 		_exit(94);
 	setpriority(PRIO_PROCESS, 0, 4);
 	syscall(SYS_ioprio_set, 1, 0, 1 << 13 | 3);
@@ -206,7 +207,11 @@ static void set_deadline(struct subject *s)
 		int32_t nice;
 		uint32_t priority;
 		uint64_t runtime, deadline, period;
-	} attr = {.size = 48, .policy = 6, .runtime = 5000000, .deadline = 20000000, .period = 30000000};
+	} attr = {.size = 48,
+		  .policy = 6,
+		  .runtime = 5000000,
+		  .deadline = 20000000,
+		  .period = 30000000};
 
 	if (syscall(SYS_sched_setattr, 0, &attr, 0) < 0)
 		_exit(93);
@@ -353,19 +358,23 @@ static void leave_leader(struct subject *s)
 static void test_exited_leader(void **state)
 {
 	struct subject s = subject_start_threads(leave_leader, 2);
-	struct tracee_thread thread[2] = {{.tid = s.pid, .is_exited = true}, {.tid = s.lane[1].tid}};
-	struct tracee t = {.pid = s.pid, .comm = "subject", .thread = thread, .nthreads = 2, .mm_owner = &t};
+	struct tracee_thread thread[2] = {{.tid = s.pid, .is_exited = true},
+					  {.tid = s.lane[1].tid}};
+	struct tracee t = {
+		.pid = s.pid, .comm = "subject", .thread = thread, .nthreads = 2, .mm_owner = &t};
 	struct tracee *list[1] = {&t};
 	struct tree tree = {.task = list, .n = 1};
 	struct refusals refusals = {0};
-	struct dump_ctx c = {.tree = &tree, .proc_fd = open("/proc", O_PATH), .refusals = &refusals};
+	struct dump_ctx c = {
+		.tree = &tree, .proc_fd = open("/proc", O_PATH), .refusals = &refusals};
 	Cpx__Task *task = MSG_NEW(Cpx__Task, cpx__task__init);
 	struct err err = ERR_INIT;
 
 	stop_thread(s.lane[1].tid);
 	for (size_t k = 0; attr_registry[k]; k++)
 		if (attr_registry[k]->read && !attr_registry[k]->per_thread)
-			check_ok(attr_registry[k]->read(&c, &t, NULL, task, NULL, &err), attr_registry[k], &err);
+			check_ok(attr_registry[k]->read(&c, &t, NULL, task, NULL, &err),
+				 attr_registry[k], &err);
 	assert_int_equal(refusals.n, 0);
 	assert_int_equal(task->fs->umask, 0135);
 	assert_memory_equal(task->fs->cwd.data, folder, strlen(folder));
@@ -381,17 +390,27 @@ static void test_exited_leader(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fs),	     cmocka_unit_test(test_chroot),
-		cmocka_unit_test(test_deleted_cwd),  cmocka_unit_test(test_missing_cwd),
-		cmocka_unit_test(test_flags),	     cmocka_unit_test(test_undumpable),
-		cmocka_unit_test(test_flags_plain),  cmocka_unit_test(test_mdwe),
-		cmocka_unit_test(test_dispatch),     cmocka_unit_test(test_oom_lowered),
-		cmocka_unit_test(test_nice),	     cmocka_unit_test(test_policies),
-		cmocka_unit_test(test_realtime),     cmocka_unit_test(test_slice),
+		cmocka_unit_test(test_fs),
+		cmocka_unit_test(test_chroot),
+		cmocka_unit_test(test_deleted_cwd),
+		cmocka_unit_test(test_missing_cwd),
+		cmocka_unit_test(test_flags),
+		cmocka_unit_test(test_undumpable),
+		cmocka_unit_test(test_flags_plain),
+		cmocka_unit_test(test_mdwe),
+		cmocka_unit_test(test_dispatch),
+		cmocka_unit_test(test_oom_lowered),
+		cmocka_unit_test(test_nice),
+		cmocka_unit_test(test_policies),
+		cmocka_unit_test(test_realtime),
+		cmocka_unit_test(test_slice),
 		cmocka_unit_test(test_lost_cpus),
-		cmocka_unit_test(test_realtime_denied), cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_limit_denied), cmocka_unit_test(test_threadmem),
-		cmocka_unit_test(test_rseq_is_seen), cmocka_unit_test(test_exited_leader),
+		cmocka_unit_test(test_realtime_denied),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_limit_denied),
+		cmocka_unit_test(test_threadmem),
+		cmocka_unit_test(test_rseq_is_seen),
+		cmocka_unit_test(test_exited_leader),
 	};
 
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);
