@@ -42,8 +42,8 @@ static int pathonly_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd,
 
 	if (r < 0)
 		return r;
-	/* The path is resolved already; if its end is a symbolic link, that link is what was open. */
-	r = file_open_path(c, path, (f->flags & (O_PATH | O_DIRECTORY)) | O_NOFOLLOW, err);
+	/* The path is resolved already; if its end is a symbolic link, O_NOFOLLOW is among the flags. */
+	r = file_open_path(c, path, f->flags & (O_PATH | O_DIRECTORY | O_NOFOLLOW), err);
 	if (r < 0)
 		return r;
 	*ret_fd = r;

@@ -61,26 +61,41 @@ static bool unixpair_match(const struct fd_probe *p)
 
 /* ---- dump: queue ---- */
 
-/* What came along with a message: descriptors are ours now and must be closed. */
-static bool has_passengers(struct msghdr *m)
+/* What came along with messages. */
+struct passengers {
+	bool has_fds, has_creds;
+};
+
+/* The descriptors are ours now. */
+static void close_passengers(const struct cmsghdr *h)
 {
-	bool has = false;
+	for (size_t i = 0; i < (h->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+		int fd;
 
-	for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
-		if (h->cmsg_level != SOL_SOCKET || (h->cmsg_type != SCM_RIGHTS && h->cmsg_type != SCM_PIDFD))
-			continue;
-		for (size_t i = 0; i < (h->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(h) + i * sizeof(fd), sizeof(fd));
-			close(fd);
-		}
-		has |= h->cmsg_type == SCM_RIGHTS;
+		memcpy(&fd, CMSG_DATA(h) + i * sizeof(fd), sizeof(fd));
+		close(fd);
 	}
-	return has || (m->msg_flags & MSG_CTRUNC);
 }
 
-static ssize_t peek(int fd, void *buf, size_t size, bool *has)
+static void look_at_passengers(struct msghdr *m, struct passengers *has)
+{
+	has->has_fds |= (m->msg_flags & MSG_CTRUNC) != 0;
+	for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
+		struct ucred cred;
+
+		if (h->cmsg_level != SOL_SOCKET)
+			continue;
+		if (h->cmsg_type == SCM_RIGHTS || h->cmsg_type == SCM_PIDFD)
+			close_passengers(h);
+		has->has_fds |= h->cmsg_type == SCM_RIGHTS;
+		if (h->cmsg_type != SCM_CREDENTIALS || h->cmsg_len < CMSG_LEN(sizeof(cred)))
+			continue;
+		memcpy(&cred, CMSG_DATA(h), sizeof(cred));
+		has->has_creds |= cred.pid != 0; /* 0: sent before anybody asked for credentials */
+	}
+}
+
+static ssize_t peek(int fd, void *buf, size_t size, struct passengers *has)
 {
 	union {
 		struct cmsghdr h;
@@ -93,7 +108,7 @@ static ssize_t peek(int fd, void *buf, size_t size, bool *has)
 
 	if (n < 0)
 		return -errno;
-	*has |= has_passengers(&m);
+	look_at_passengers(&m, has);
 	return n;
 }
 
@@ -112,7 +127,7 @@ static int append_message(Cpx__UnixSocket *b, const void *data, size_t len)
 }
 
 /* MSG_PEEK on a stream goes on from one buffer to the next (unix_stream_read_generic()), up to one with descriptors. */
-static int peek_stream(int fd, Cpx__UnixSocket *b, size_t pending, bool *has, struct err *err)
+static int peek_stream(int fd, Cpx__UnixSocket *b, size_t pending, struct passengers *has, struct err *err)
 {
 	_cleanup_free_ uint8_t *buf = malloc(pending + 1);
 	ssize_t n;
@@ -122,13 +137,13 @@ static int peek_stream(int fd, Cpx__UnixSocket *b, size_t pending, bool *has, st
 	n = pending ? peek(fd, buf, pending, has) : 0;
 	if (n < 0)
 		return err_sys(err, n, "cannot look at its queue");
-	if (!*has && (size_t)n != pending)
+	if (!has->has_fds && !has->has_creds && (size_t)n != pending)
 		return err_set(err, -EIO, "its queue holds %zu bytes, of which %zd could be read", pending, n);
 	return n && append_message(b, buf, n) < 0 ? err_nomem(err) : 0;
 }
 
 /* SO_PEEK_OFF is on: every peek sees the next message. */
-static int peek_messages(int fd, Cpx__UnixSocket *b, bool *has, struct err *err)
+static int peek_messages(int fd, Cpx__UnixSocket *b, struct passengers *has, struct err *err)
 {
 	size_t size = 1 << 20;
 	_cleanup_free_ uint8_t *buf = malloc(size);
@@ -147,7 +162,7 @@ static int peek_messages(int fd, Cpx__UnixSocket *b, bool *has, struct err *err)
 	return n == -EAGAIN ? 0 : err_sys(err, n, "cannot look at its queue");
 }
 
-static int peek_queue(int fd, Cpx__UnixSocket *b, bool *has, struct err *err)
+static int peek_queue(int fd, Cpx__UnixSocket *b, struct passengers *has, struct err *err)
 {
 	int old = MAX(get_option(fd, SO_PEEK_OFF), -1), pending = 0, r;
 	bool is_stream = b->type == SOCK_STREAM;
@@ -238,7 +253,7 @@ static int dump_pair(struct dump_ctx *c, const struct fd_probe *p, const struct 
 		     struct err *err)
 {
 	Cpx__UnixSocket *b = f->unix_socket;
-	bool has_passenger = false;
+	struct passengers has = {0};
 	struct ends *ends;
 	int r;
 
@@ -250,13 +265,13 @@ static int dump_pair(struct dump_ctx *c, const struct fd_probe *p, const struct 
 	if (!ends)
 		return err_nomem(err);
 	ends->first = f;
-	r = peek_queue(p->dup, b, &has_passenger, err);
+	r = peek_queue(p->dup, b, &has, err);
 	if (r < 0)
 		return r;
-	if (has_passenger)
+	if (has.has_fds)
 		return files_refuse(c, p, "Unix socket", "cannot be checkpointed: descriptors are on their way "
 				    "through it (SCM_RIGHTS)");
-	if (b->passcred && b->n_queue)
+	if (has.has_creds)
 		return files_refuse(c, p, "Unix socket", "cannot be checkpointed: credentials are on their way "
 				    "through it (SO_PASSCRED)");
 	return watch_both(c, p, f, err);
