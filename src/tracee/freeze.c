@@ -31,6 +31,11 @@ struct freezer {
 
 /* ---- the list of tasks and threads ------------------------------------------------------------ */
 
+pid_t tracee_live_tid(const struct tracee *t)
+{
+	return t->thread[t->thread[0].is_exited && t->nthreads > 1 ? 1 : 0].tid;
+}
+
 struct tracee *tree_find(const struct tree *tree, pid_t pid)
 {
 	for (size_t i = 0; i < tree->n; i++)
@@ -201,11 +206,21 @@ static int seize_failed(struct tracee *t, struct tracee_thread *th, int code, st
 	return explain_seize(dir, t, code, err);
 }
 
+/* EPERM is also the answer for a leader that has just exited; if a thread that called exec takes its
+ * number over right then, the next try succeeds. */
+#define SEIZE_TRIES 5
+
 static int seize_thread(struct freezer *f, struct tracee *t, struct tracee_thread *th,
 			struct err *err)
 {
-	int r = stop_seize(th->tid);
+	int r;
 
+	for (int i = 0; i < SEIZE_TRIES; i++) {
+		r = stop_seize(th->tid);
+		if (r != -EPERM)
+			break;
+		sched_yield();
+	}
 	if (!f->tree->frozen_at_ns)
 		f->tree->frozen_at_ns = monotonic_ns();
 	if (r == 0) {
@@ -633,11 +648,6 @@ static int read_all(struct tree *tree, struct err *err)
 
 /* ---- shared address spaces ------------------------------------------------------------------------ */
 
-static pid_t live_tid(const struct tracee *t)
-{
-	return t->thread[t->thread[0].is_exited && t->nthreads > 1 ? 1 : 0].tid;
-}
-
 /* kcmp(2) gives an order: owners are kept sorted by it, so that this is n log n. */
 static int place_owner(struct tracee **owner, size_t n, struct tracee *t, size_t *ret_at)
 {
@@ -645,7 +655,7 @@ static int place_owner(struct tracee **owner, size_t n, struct tracee *t, size_t
 
 	while (lo < hi) {
 		size_t mid = (lo + hi) / 2;
-		long c = syscall(SYS_kcmp, live_tid(t), live_tid(owner[mid]), /* KCMP_VM */ 1, 0, 0);
+		long c = syscall(SYS_kcmp, tracee_live_tid(t), tracee_live_tid(owner[mid]), /* KCMP_VM */ 1, 0, 0);
 
 		if (c == 0) {
 			t->mm_owner = owner[mid];

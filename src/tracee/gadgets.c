@@ -27,7 +27,7 @@ static bool read_code(struct tracee *t, uint64_t addr, void *buf, size_t size)
 {
 	struct iovec local = {buf, size}, remote = {(void *)addr, size};
 
-	return process_vm_readv(t->pid, &local, 1, &remote, 1, 0) == (ssize_t)size;
+	return process_vm_readv(tracee_live_tid(t), &local, 1, &remote, 1, 0) == (ssize_t)size;
 }
 
 static const struct known *lookup(struct gadget_cache *c, const struct proc_vma *v)

@@ -38,10 +38,10 @@ struct saved_bytes {
 
 static int open_task_file(const struct tracee *t, const char *name, int flags, struct err *err)
 {
-	char path[64];
+	char path[96];
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%d/%s", t->pid, name);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/%s", t->pid, tracee_live_tid(t), name);
 	fd = open(path, flags | O_CLOEXEC);
 	return fd < 0 ? err_sys(err, -errno, "cannot open %s", path) : fd;
 }
@@ -81,7 +81,7 @@ static int read_task(struct tracee *t, struct err *err)
 {
 	struct inject *in = t->inject;
 	_cleanup_close_ int dir = -1;
-	int r = proc_open(-1, t->pid, 0, &dir, err);
+	int r = proc_open(-1, t->pid, tracee_live_tid(t), &dir, err);
 
 	if (r == 0)
 		r = proc_maps(dir, &in->maps, err);
@@ -324,7 +324,7 @@ static int map_lanes(struct tracee *t, int64_t remote_fd, struct err *err)
 	void *p;
 
 	/* Not pidfd_getfd(2): an exited leader has no descriptors. */
-	snprintf(name, sizeof(name), "task/%d/fd/%d", in->host->tid, (int)remote_fd);
+	snprintf(name, sizeof(name), "fd/%d", (int)remote_fd);
 	in->memfd = open_task_file(t, name, O_RDWR, err);
 	if (in->memfd < 0)
 		return in->memfd;

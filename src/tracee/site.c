@@ -52,7 +52,7 @@ static int count_unused(struct tracee *t, const struct proc_vma *v, size_t *ret)
 	size_t n = MIN((v->end - v->start) / CPX_PAGE_SIZE, (uint64_t)SLOT_PAGES_MAX), i;
 	off_t at = (off_t)(v->start / CPX_PAGE_SIZE * sizeof(entry[0]));
 
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", t->pid);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/pagemap", t->pid, tracee_live_tid(t));
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || pread(fd, entry, n * sizeof(entry[0]), at) != (ssize_t)(n * sizeof(entry[0])))
 		return -errno;

@@ -31,6 +31,9 @@ enum stop stop_poll_steered(struct tracee_thread *th, int resume);
 
 uint64_t monotonic_ns(void);
 
+/* A thread that has the task's memory: an exited leader has none. */
+pid_t tracee_live_tid(const struct tracee *t);
+
 /* ---- steer.c: one thread on its frame ------------------------------------------------------- */
 
 /* From where the freeze found it to `call` on its frame; nothing runs yet. */
