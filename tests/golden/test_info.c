@@ -86,6 +86,7 @@ static void test_json(void **state)
 	json_decref(root);
 }
 
+/* path: how to open the image while the descriptor that is returned stays open. */
 static int store(const struct sample *s, char path[64])
 {
 	struct image_writer_options o = { CODEC_LZ4 };
@@ -111,6 +112,7 @@ static void test_hostile_text(void **state)
 	s.root.n_rlimit = 1;
 	s.root.rlimit = limits;
 	_cleanup_close_ int fd = store(&s, path);
+	assert_true(fd >= 0);
 	_cleanup_free_ char *text = info(path, false);
 	json_t *root = parse(path), *task = json_array_get(json_object_get(root, "tasks"), 0);
 
