@@ -23,7 +23,7 @@
 
 #define P	  CPX_PAGE_SIZE
 #define BIG_PAGES 6000 /* several groups of every way */
-#define VMAS_MAX  1024
+#define VMAS_MAX  4096
 
 /* ---- the tasks -------------------------------------------------------------------------------- */
 
@@ -223,7 +223,7 @@ static void forget(struct noted *n)
 		free(n->seen[i]);
 		free(n->vma[i].name.data);
 	}
-	*n = (struct noted){0};
+	memset(n, 0, sizeof(*n));
 }
 
 static size_t vma_of(const struct noted *n, uint64_t addr)
@@ -366,7 +366,7 @@ static void end(struct dump *d)
 	tree_release(&d->tree);
 	close(d->pipe[0]);
 	close(d->pipe[1]);
-	*d = (struct dump){0};
+	memset(d, 0, sizeof(*d));
 }
 
 static void write_records(const struct dump *d, struct image_writer *w)
@@ -450,7 +450,7 @@ static const struct image_writer_options zstd = {.codec = CODEC_ZSTD, .level = 1
 
 static void test_direct(void **state)
 {
-	struct dump d = {0};
+	static struct dump d; /* large: on the stack it would crowd the tasks' */
 
 	freeze(&d, RLIM_INFINITY, true);
 	dump_to_file(&d, &raw, true, 2);
@@ -460,7 +460,7 @@ static void test_direct(void **state)
 
 static void test_ring(void **state)
 {
-	struct dump d = {0};
+	static struct dump d; /* large: on the stack it would crowd the tasks' */
 
 	freeze(&d, RLIM_INFINITY, true);
 	dump_to_file(&d, &lz4, false, 2);
@@ -471,7 +471,7 @@ static void test_ring(void **state)
 
 static void test_frozen(void **state)
 {
-	struct dump d = {0};
+	static struct dump d; /* large: on the stack it would crowd the tasks' */
 
 	freeze(&d, RLIM_INFINITY, false);
 	dump_to_file(&d, &raw, false, 0);
@@ -481,7 +481,7 @@ static void test_frozen(void **state)
 
 static void test_file_limit(void **state)
 {
-	struct dump d = {0};
+	static struct dump d; /* large: on the stack it would crowd the tasks' */
 
 	freeze(&d, 16 << 20, true); /* less than the ring */
 	dump_to_file(&d, &raw, true, 2);
