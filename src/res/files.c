@@ -10,6 +10,7 @@
  * without O_ASYNC and is put back at once).
  */
 #include "res/files.h"
+#include "res/objects.h"
 
 #include <fcntl.h>
 #include <linux/kcmp.h>
@@ -551,7 +552,7 @@ static int add_view(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *
 {
 	if (f->memfd)
 		return memfd_add_view(c, m, f, err);
-	return f->regular && f->regular->ghost && !m->is_private ? regular_add_view(c, m, f, err) : 0;
+	return f->regular && f->regular->ghost ? regular_add_view(c, m, f, err) : 0;
 }
 
 int files_add_mapped(struct dump_ctx *c, struct tracee *t, const char *path, const struct stat *st,
@@ -623,7 +624,9 @@ int files_complete(struct dump_ctx *c, struct err *err)
 
 	if (!files_table_of(c))
 		return err_nomem(err);
-	r = outside_scan(c, err);
+	r = objects_complete(c, err);
+	if (r == 0)
+		r = outside_scan(c, err);
 	for (size_t i = 0; r == 0 && i < c->files->n; i++)
 		if (c->files->entry[i]->ops->complete)
 			r = c->files->entry[i]->ops->complete(c, c->files->entry[i]->file, err);

@@ -94,10 +94,8 @@ int memfd_add_view(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f
 int regular_dump_mapped(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f, struct err *err);
 int regular_add_view(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f, struct err *err);
 /* Opens the link for reading; if cpx may not, finds the addresses. *ret_fd -1 then, len 0 if even that is impossible. */
-struct mapped_view {
-	uint64_t addr, len, offset;
-};
-int mapped_open(struct dump_ctx *c, const struct mapped_file *m, int *ret_fd, struct mapped_view *ret_view,
+struct object_view;
+int mapped_open(struct dump_ctx *c, const struct mapped_file *m, int *ret_fd, struct object_view *ret_view,
 		struct err *err);
 int refuse_mapping(struct dump_ctx *c, const struct mapped_file *m, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -3,7 +3,7 @@
  * memfd_create(2): name, size, content, seals, mode, huge pages; shared by descriptors and mappings. The content is an
  * Object (objects.c); this is the descriptor's side: status flags and position.
  */
-#include "res/files.h"
+#include "res/objects.h"
 
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -55,7 +55,7 @@ bool memfd_is_mapped(const struct mapped_file *m)
  * are what the mappings show; seals are unknown and cannot matter without a descriptor. */
 static int add_mapped_object(struct dump_ctx *c, const struct mapped_file *m, Cpx__Object **ret, struct err *err)
 {
-	struct mapped_view view;
+	struct object_view view;
 	_cleanup_close_ int fd = -1;
 	struct stat st = m->st;
 	int r = mapped_open(c, m, &fd, &view, err);
@@ -64,12 +64,11 @@ static int add_mapped_object(struct dump_ctx *c, const struct mapped_file *m, Cp
 		return r;
 	if (fd >= 0 && fstat(fd, &st) < 0)
 		return err_sys(err, -errno, "cannot examine it");
-	if (fd < 0 && (view.len == 0 || m->is_private))
+	if (fd < 0 && view.len == 0)
 		return refuse_mapping(c, m, "cannot be checkpointed: only a cpx with cap_checkpoint_restore may read "
 				      "this memory file");
-	return objects_add(c, m->t, CPX__OBJECT__TYPE__MEMFD, st.st_dev, st.st_ino,
-			   fd >= 0 ? (uint64_t)st.st_size : view.offset + view.len, fd, view.addr, view.len,
-			   view.offset, ret, err);
+	return objects_add_view(c, m->t, CPX__OBJECT__TYPE__MEMFD, st.st_dev, st.st_ino,
+				fd >= 0 ? (uint64_t)st.st_size : view.offset + view.len, fd, &view, ret, err);
 }
 
 int memfd_dump_mapped(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f, struct err *err)

@@ -113,7 +113,7 @@ static int take_attributes(Cpx__Object *o, int fd, struct err *err)
 static int add_view(struct object_entry *e, const struct object_view *v)
 {
 	for (size_t i = 0; i < e->nviews; i++)
-		if (e->view[i].offset == v->offset && e->view[i].len >= v->len)
+		if (!e->view[i].is_private && e->view[i].offset == v->offset && e->view[i].len >= v->len)
 			return 0; /* seen through another task already */
 	if (grow(&e->view, &e->maxviews, e->nviews, sizeof(*e->view)) < 0)
 		return -ENOMEM;
@@ -148,11 +148,9 @@ static int refuse_huge_segment(struct dump_ctx *c, const struct tracee *t, const
 	return refuse(c->refusals, t->pid, t->comm, object, "cannot be checkpointed: it uses huge pages");
 }
 
-int objects_add(struct dump_ctx *c, struct tracee *t, Cpx__Object__Type type, uint64_t dev, uint64_t ino,
-		uint64_t size, int dup, uint64_t addr, uint64_t addr_len, uint64_t addr_offset, Cpx__Object **ret,
-		struct err *err)
+int objects_add_view(struct dump_ctx *c, struct tracee *t, Cpx__Object__Type type, uint64_t dev, uint64_t ino,
+		     uint64_t size, int dup, const struct object_view *view, Cpx__Object **ret, struct err *err)
 {
-	struct object_view view = { .pid = t->pid, .addr = addr, .len = addr_len, .offset = addr_offset };
 	struct object_table *ot = table_of(c);
 	struct object_entry *e = ot ? find(ot, type, dev, ino) : NULL;
 	bool is_new = !e;
@@ -160,8 +158,11 @@ int objects_add(struct dump_ctx *c, struct tracee *t, Cpx__Object__Type type, ui
 
 	if (!ot || (!e && !(e = entry_new(ot, type, dev, ino))))
 		return err_nomem(err);
+	if (is_new)
+		e->t = t;
+	e->attached++;
 	e->object->size = MAX(e->object->size, size);
-	r = add_content(e, dup, &view, err);
+	r = add_content(e, dup, view, err);
 	if (r == 0 && is_new && type == CPX__OBJECT__TYPE__SYSV)
 		r = sysvshm_dump(c, t, ino, e->object, err);
 	if (r == 0 && is_new && refuse_huge_segment(c, t, e) < 0)
@@ -169,6 +170,25 @@ int objects_add(struct dump_ctx *c, struct tracee *t, Cpx__Object__Type type, ui
 	if (r == 0)
 		*ret = e->object;
 	return r;
+}
+
+int objects_add(struct dump_ctx *c, struct tracee *t, Cpx__Object__Type type, uint64_t dev, uint64_t ino,
+		uint64_t size, int dup, uint64_t addr, uint64_t addr_len, uint64_t addr_offset, Cpx__Object **ret,
+		struct err *err)
+{
+	struct object_view view = { .pid = t->pid, .addr = addr, .len = addr_len, .offset = addr_offset };
+
+	return objects_add_view(c, t, type, dev, ino, size, dup, &view, ret, err);
+}
+
+int objects_complete(struct dump_ctx *c, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < objects_count(c); i++)
+		if (c->objects->entry[i].object->type == CPX__OBJECT__TYPE__SYSV)
+			r = sysvshm_complete(c, &c->objects->entry[i]);
+	return r < 0 ? err_nomem(err) : 0;
 }
 
 size_t objects_count(const struct dump_ctx *c)
@@ -238,11 +258,14 @@ static ssize_t read_at(int fd, uint8_t *buf, size_t len, uint64_t from)
 	return done;
 }
 
-/* Copies a range from a file (the object, or a task's memory) to offset of the copy. */
-static int copy_range(int fd, uint64_t from, uint64_t len, uint64_t offset, int copy, uint8_t *buf, struct err *err)
+/* Copies a range from a file (the object, or a task's memory) to offset of the copy; less if the file ends. */
+static int copy_range(int fd, uint64_t from, uint64_t len, uint64_t offset, int copy, uint8_t *buf,
+		      uint64_t *ret_end, struct err *err)
 {
-	while (len) {
-		size_t want = MIN(len, STEP);
+	uint64_t left = len;
+
+	while (left) {
+		size_t want = MIN(left, STEP);
 		ssize_t n = read_at(fd, buf, want, from);
 		size_t padded;
 		int r;
@@ -252,12 +275,15 @@ static int copy_range(int fd, uint64_t from, uint64_t len, uint64_t offset, int 
 		padded = ALIGN_UP((size_t)n, CPX_PAGE_SIZE);
 		memset(buf + n, 0, padded - n);
 		r = store(copy, buf, padded, offset, err);
-		if (r < 0 || (size_t)n < want)
-			return r; /* the end of the file */
-		len -= n;
+		if (r < 0)
+			return r;
+		left -= n;
 		from += n;
 		offset += n;
+		if ((size_t)n < want)
+			break;
 	}
+	*ret_end = offset;
 	return 0;
 }
 
@@ -283,30 +309,95 @@ static bool next_data(const struct object_entry *e, uint64_t *start, uint64_t *e
 
 static int copy_from_source(struct object_entry *e, uint8_t *buf, struct err *err)
 {
-	uint64_t start = 0, end;
+	uint64_t start = 0, end, done;
 	int r = 0;
 
 	for (; r == 0 && next_data(e, &start, &end); start = end)
-		r = copy_range(e->source, start, end - start, start, e->copy, buf, err);
+		r = copy_range(e->source, start, end - start, start, e->copy, buf, &done, err);
 	return r;
 }
 
+/* A page of a private file mapping that the task has changed: swapped, or present and not of a file
+ * (Documentation/admin-guide/mm/pagemap.rst). */
+static bool is_changed(uint64_t pagemap_entry)
+{
+	const uint64_t file = 1ULL << 61, swapped = 1ULL << 62, present = 1ULL << 63;
+
+	return (pagemap_entry & swapped) || ((pagemap_entry & present) && !(pagemap_entry & file));
+}
+
+static int open_of(pid_t pid, const char *name, struct err *err)
+{
+	char path[48];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? err_sys(err, -errno, "cannot open %s", path) : fd;
+}
+
+/* Up to len bytes from addr that are all changed, or all not. */
+static uint64_t next_run(int pagemap, uint64_t addr, uint64_t len, bool *ret_changed)
+{
+	uint64_t entry[512], want = MIN(len / CPX_PAGE_SIZE, ARRAY_SIZE(entry)), n = 0;
+
+	*ret_changed = true; /* what cannot be looked at */
+	if (pread(pagemap, entry, want * sizeof(*entry), addr / CPX_PAGE_SIZE * sizeof(*entry)) !=
+	    (ssize_t)(want * sizeof(*entry)))
+		return len;
+	*ret_changed = is_changed(entry[0]);
+	while (n < want && is_changed(entry[n]) == *ret_changed)
+		n++;
+	return n * CPX_PAGE_SIZE;
+}
+
+/* Changed pages are stored with the memory of the task. What the file holds there is seen by nobody
+ * (if another mapping shows it, it is taken from there). */
+static int copy_private(const struct object_view *v, int mem, int copy, uint8_t *buf, uint64_t *ret_end,
+			struct err *err)
+{
+	_cleanup_close_ int pagemap = open_of(v->pid, "pagemap", err);
+	int r = pagemap < 0 ? pagemap : 0;
+	bool changed;
+
+	for (uint64_t at = 0, run; r == 0 && at < v->len; at += run) {
+		run = next_run(pagemap, v->addr + at, v->len - at, &changed);
+		if (changed)
+			*ret_end = v->offset + at + run;
+		else
+			r = copy_range(mem, v->addr + at, run, v->offset + at, copy, buf, ret_end, err);
+		if (*ret_end < v->offset + at + run)
+			break; /* behind the end of the file there is nothing */
+	}
+	return r;
+}
+
+static int copy_view(const struct object_view *v, int copy, uint8_t *buf, uint64_t *ret_end, struct err *err)
+{
+	_cleanup_close_ int mem = open_of(v->pid, "mem", err);
+
+	if (mem < 0)
+		return mem;
+	return v->is_private ? copy_private(v, mem, copy, buf, ret_end, err) :
+			       copy_range(mem, v->addr, v->len, v->offset, copy, buf, ret_end, err);
+}
+
+/* The size of a file that cannot be opened is what its mappings can show. */
 static int copy_from_views(struct object_entry *e, uint8_t *buf, struct err *err)
 {
+	bool is_file = e->object->type == CPX__OBJECT__TYPE__GHOST_FILE || e->object->type == CPX__OBJECT__TYPE__MEMFD;
+	uint64_t size = 0;
+
 	for (size_t i = 0; i < e->nviews; i++) {
-		const struct object_view *v = &e->view[i];
-		char path[48];
+		uint64_t end = e->view[i].offset;
+		int r = copy_view(&e->view[i], e->copy, buf, &end, err);
 
-		snprintf(path, sizeof(path), "/proc/%d/mem", v->pid);
-		_cleanup_close_ int mem = open(path, O_RDONLY | O_CLOEXEC);
-		if (mem < 0)
-			return err_sys(err, -errno, "cannot open %s", path);
-		int r = copy_range(mem, v->addr, v->len, v->offset, e->copy, buf, err);
-
-		/* Behind the end of a file there is nothing to read. */
-		if (r < 0 && (r != -EIO || e->object->type == CPX__OBJECT__TYPE__SHM_ANON))
+		if (r < 0 && !(is_file && r == -EIO))
 			return r;
+		size = MAX(size, end);
 	}
+	if (is_file)
+		e->object->size = size;
 	return 0;
 }
 

@@ -12,6 +12,7 @@
 struct object_view {
 	pid_t pid;
 	uint64_t addr, len, offset;
+	bool is_private; /* pages that the task has changed are its own, not the object's */
 };
 
 struct object_entry {
@@ -22,6 +23,8 @@ struct object_entry {
 	struct object_view *view;
 	size_t nviews, maxviews;
 	int copy; /* memfd with the content at the same offsets, -1 */
+	uint64_t attached; /* SYSV: mappings in the tree */
+	struct tracee *t;  /* the first task that has it */
 };
 
 struct object_table {
@@ -29,7 +32,15 @@ struct object_table {
 	size_t n, max;
 };
 
+/* objects_add() with every property of the view. */
+int objects_add_view(struct dump_ctx *c, struct tracee *t, Cpx__Object__Type type, uint64_t dev, uint64_t ino,
+		     uint64_t size, int dup, const struct object_view *view, Cpx__Object **ret, struct err *err);
+/* When all mappings are known, the tree frozen: refuses what is shared with processes outside. */
+int objects_complete(struct dump_ctx *c, struct err *err);
+
 /* ---- sysvshm.c ---- */
+/* Refuses a segment that others have attached too. */
+int sysvshm_complete(struct dump_ctx *c, const struct object_entry *e);
 int sysvshm_dump(struct dump_ctx *c, const struct tracee *t, int shmid, Cpx__Object *o, struct err *err);
 int sysvshm_check(struct restore_ctx *c, const Cpx__Object *o, struct err *err);
 /* Makes or takes over the segment and attaches it: *ret_map. */

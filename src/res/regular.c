@@ -10,7 +10,7 @@
  * Cannot keep: change and birth times, extended attributes of a ghost. Refused: files of /proc/PID, memory objects of
  * drivers that look like files, files whose name leads elsewhere now.
  */
-#include "res/files.h"
+#include "res/objects.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -139,7 +139,7 @@ int refuse_mapping(struct dump_ctx *c, const struct mapped_file *m, const char *
 }
 
 /* Where the mapping that the link names is, for reading it through the task. */
-static int find_view(struct dump_ctx *c, const struct mapped_file *m, struct mapped_view *ret, struct err *err)
+static int find_view(struct dump_ctx *c, const struct mapped_file *m, struct object_view *ret, struct err *err)
 {
 	const char *range = strrchr(m->proc_link, '/');
 	unsigned long long start, end;
@@ -155,18 +155,18 @@ static int find_view(struct dump_ctx *c, const struct mapped_file *m, struct map
 		r = proc_maps(dir, &vmas, err);
 	v = r == 0 ? proc_vmas_find(&vmas, start) : NULL;
 	if (v)
-		*ret = (struct mapped_view){ .addr = start, .len = end - start,
-					     .offset = v->offset + (start - v->start) };
+		*ret = (struct object_view){ .pid = m->t->pid, .addr = start, .len = end - start,
+					     .offset = v->offset + (start - v->start), .is_private = m->is_private };
 	proc_vmas_release(&vmas);
 	return r;
 }
 
-int mapped_open(struct dump_ctx *c, const struct mapped_file *m, int *ret_fd, struct mapped_view *ret_view,
+int mapped_open(struct dump_ctx *c, const struct mapped_file *m, int *ret_fd, struct object_view *ret_view,
 		struct err *err)
 {
 	int fd = openat(c->proc_fd, m->proc_link, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
-	*ret_view = (struct mapped_view){0};
+	*ret_view = (struct object_view){0};
 	*ret_fd = fd;
 	if (fd >= 0)
 		return 0;
@@ -179,7 +179,7 @@ int mapped_open(struct dump_ctx *c, const struct mapped_file *m, int *ret_fd, st
  * mapping shows, which for a private one need not be what the file holds. */
 static int dump_mapped_ghost(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f, struct err *err)
 {
-	struct mapped_view view;
+	struct object_view view;
 	_cleanup_close_ int fd = -1;
 	struct stat st = m->st;
 	Cpx__Object *object;
@@ -189,16 +189,15 @@ static int dump_mapped_ghost(struct dump_ctx *c, const struct mapped_file *m, Cp
 		return r;
 	if (fd >= 0 && fstat(fd, &st) < 0)
 		return err_sys(err, -errno, "cannot examine it");
-	if (fd < 0 && (view.len == 0 || m->is_private))
+	if (fd < 0 && view.len == 0)
 		return refuse_mapping(c, m, "cannot be checkpointed: the file was deleted, and only a cpx with "
 				      "cap_checkpoint_restore may read it");
 	if (fd >= 0 ? content_size(&st) > c->ghost_limit : view.len > c->ghost_limit)
 		return refuse_mapping(c, m, "cannot be checkpointed: the file was deleted and is larger than the "
 				      "limit of %llu bytes (--ghost-limit raises it)",
 				      (unsigned long long)c->ghost_limit);
-	r = objects_add(c, m->t, CPX__OBJECT__TYPE__GHOST_FILE, st.st_dev, st.st_ino,
-			fd >= 0 ? (uint64_t)st.st_size : view.offset + view.len, fd, view.addr, view.len,
-			view.offset, &object, err);
+	r = objects_add_view(c, m->t, CPX__OBJECT__TYPE__GHOST_FILE, st.st_dev, st.st_ino,
+			     fd >= 0 ? (uint64_t)st.st_size : view.offset + view.len, fd, &view, &object, err);
 	if (r == 0)
 		f->regular->ghost = object->id;
 	return r;

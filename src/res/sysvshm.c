@@ -61,6 +61,20 @@ int sysvshm_dump(struct dump_ctx *c, const struct tracee *t, int shmid, Cpx__Obj
 	return take(&ds, shmid, o, err);
 }
 
+/* nattch counts mappings (shm_open() and shm_close() in ipc/shm.c); what we hold is a descriptor of the memory alone. */
+int sysvshm_complete(struct dump_ctx *c, const struct object_entry *e)
+{
+	struct shmid_ds ds;
+	char object[64];
+
+	if (!e->object->sysv || shmctl(e->object->sysv->shmid, IPC_STAT, &ds) < 0 || ds.shm_nattch <= e->attached)
+		return 0;
+	snprintf(object, sizeof(object), "SysV segment %d", e->object->sysv->shmid);
+	return refuse(c->refusals, e->t->pid, e->t->comm, object, "cannot be checkpointed: processes outside of the "
+		      "tree have attached it too (%llu of %llu attachments)",
+		      (unsigned long long)(ds.shm_nattch - e->attached), (unsigned long long)ds.shm_nattch);
+}
+
 /* ---- restore ---- */
 
 static bool may_choose_id(void)

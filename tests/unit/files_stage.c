@@ -76,18 +76,19 @@ static void start_task(const struct scene *s, int task)
 		raise(SIGSTOP);
 }
 
-static bool is_stopped(pid_t pid)
+/* 0: gone. */
+static char state_of(pid_t pid)
 {
 	_cleanup_close_ int dir = -1;
 	struct proc_stat st;
 
-	return pid && proc_open(-1, pid, 0, &dir, NULL) == 0 && proc_stat(dir, &st, NULL) == 0 && st.state == 'T';
+	return pid && proc_open(-1, pid, 0, &dir, NULL) == 0 && proc_stat(dir, &st, NULL) == 0 ? st.state : 0;
 }
 
 static void wait_stopped(const struct scene *s)
 {
 	for (int i = 0; i < MAX(s->ntasks, 1); i++)
-		while (!is_stopped(board->pid[i])) {
+		while (state_of(board->pid[i]) != 'T') {
 			if (board->message[0])
 				fail_msg("%s", board->message);
 			usleep(500);
@@ -101,9 +102,8 @@ static void kill_tasks(void)
 			kill(board->pid[i], SIGKILL);
 	while (waitpid(board->pid[0], NULL, 0) < 0 && errno == EINTR)
 		;
-	/* the others are init's */
-	for (int i = 1; i < STAGE_TASKS; i++)
-		while (board->pid[i] && kill(board->pid[i], 0) == 0)
+	for (int i = 1; i < STAGE_TASKS; i++) /* init's, which may take its time */
+		while (state_of(board->pid[i]) && state_of(board->pid[i]) != 'Z')
 			usleep(500);
 }
 
