@@ -20,9 +20,10 @@
 
 #define NS_PER_S 1000000000LL
 
+/* A sibling (CLONE_PARENT) ends with our own exit signal, SIGCHLD too; clone3(2) wants none named then. */
 static pid_t clone_process(uint64_t flags)
 {
-	struct clone_args a = {.flags = flags, .exit_signal = SIGCHLD};
+	struct clone_args a = {.flags = flags, .exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD};
 
 	return syscall(SYS_clone3, &a, sizeof(a));
 }

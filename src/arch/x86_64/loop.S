@@ -4,7 +4,7 @@
  * page of the task, never run from cpx's own text. It uses no stack (threads share it) and no
  * vector registers (they hold the application's values).
  *
- *   r12 lane   r13d turn   rbx current call   ebp calls left
+ *   r12 lane   r13d turn   rbx current call   ebp calls left   r14 its number
  *
  * System calls keep all registers but rax, rcx and r11.
  */
@@ -14,6 +14,7 @@
 #define SYS_munmap	 11
 #define SYS_lseek	 8
 #define SYS_close	 3
+#define SYS_getpid	 39
 #define SYS_clone	 56
 #define SYS_futex	 202
 #define SYS_exit_group	 231
@@ -21,12 +22,14 @@
 #define SYS_clone3	 435
 #define ZERO_SCAN	 0xfffffff0
 #define OWNER_DIED	 0x40000000
+#define ETIMEDOUT	 110
 
 	.section .rodata
 	.globl arch_loop_begin, arch_loop_boot, arch_loop_end
 	.hidden arch_loop_begin, arch_loop_boot, arch_loop_end
 	.balign 16
 arch_loop_begin:
+	movl	$LANE_ENTERED, LANE_INSIDE(%r12)
 .Lnext:
 	mov	LANE_TURN(%r12), %r13d
 .Lwait:
@@ -60,6 +63,7 @@ arch_loop_begin:
 	mov	CALL_ARG+24(%rbx), %r10
 	mov	CALL_ARG+32(%rbx), %r8
 	mov	CALL_ARG+40(%rbx), %r9
+	mov	%rax, %r14
 	syscall
 	test	%rax, %rax
 	jz	.Lmaybe_child
@@ -69,18 +73,19 @@ arch_loop_begin:
 	dec	%ebp
 	jmp	.Lcall
 
-	/* The child of a clone call goes on in the lane that arg[5] names. */
+	/*
+	 * The child of a clone call goes on in the lane that arg[5] names. It looks at registers only: when
+	 * it comes to run, its parent's batch may be long done and the calls be others.
+	 */
 .Lmaybe_child:
-	mov	CALL_NR(%rbx), %rcx
-	cmp	$SYS_clone, %rcx
+	cmp	$SYS_clone, %r14
 	je	.Lchild
-	cmp	$SYS_clone3, %rcx
+	cmp	$SYS_clone3, %r14
 	jne	.Lstore
 .Lchild:
-	mov	CALL_ARG+40(%rbx), %rcx
-	test	%rcx, %rcx
+	test	%r9, %r9
 	jz	.Lstore
-	mov	%rcx, %r12
+	mov	%r9, %r12
 	jmp	.Lnext
 
 .Ldone:
@@ -97,6 +102,36 @@ arch_loop_begin:
 .Lleave:
 	cmpq	$0, LANE_GADGET(%r12)
 	je	.Lexit
+
+	/* The host waits until all other threads are out of the pages that it unmaps. Who was about
+	 * to come in when cpx died and is not there after a second will hardly come, but may: then
+	 * the pages stay. */
+	mov	LANE_NPEERS(%r12), %ebp
+	lea	LANE_PEERS_AT(%r12), %rbx
+.Lpeer:
+	test	%ebp, %ebp
+	jz	.Lgo
+	lea	LANE_INSIDE(%rbx), %rdi
+	mov	(%rdi), %edx
+	test	%edx, %edx
+	jz	.Lpeer_next
+	xor	%esi, %esi
+	xor	%r10d, %r10d
+	cmp	$LANE_COMING, %edx
+	jne	.Lpeer_wait
+	lea	.Lsecond(%rip), %r10
+.Lpeer_wait:
+	mov	$SYS_futex, %eax
+	syscall
+	cmp	$-ETIMEDOUT, %rax
+	jne	.Lpeer
+	movq	$SYS_getpid, LANE_NR(%r12)
+.Lpeer_next:
+	add	$LANE_PEER_SIZE, %rbx
+	dec	%ebp
+	jmp	.Lpeer
+
+.Lgo:
 	mov	LANE_NR(%r12), %rax
 	mov	LANE_ARG+0(%r12), %rdi
 	mov	LANE_ARG+8(%r12), %rsi
@@ -192,7 +227,7 @@ arch_loop_boot:
 	cmp	%rbp, %r9
 	jne	.Lboot_leave
 	cmpl	$LANE_IS_READY, LANE_READY(%r12)
-	je	.Lnext
+	je	arch_loop_begin
 .Lboot_leave:
 	mov	%r14, %rdi
 	mov	%r15, %rsi
@@ -200,5 +235,8 @@ arch_loop_boot:
 	jmp	*%r13
 .Lname:
 	.asciz	"cpx"
+	.balign	8
+.Lsecond:
+	.quad	1, 0
 arch_loop_end:
 	.section .note.GNU-stack, "", @progbits
