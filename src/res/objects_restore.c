@@ -164,6 +164,14 @@ static uint64_t page_size_of(const Cpx__Object *o)
 	return o->hugepage_shift ? 1ULL << o->hugepage_shift : CPX_PAGE_SIZE;
 }
 
+bool objects_need_ids(const struct image *im)
+{
+	for (size_t i = 0; i < im->nobjects; i++)
+		if (im->object[i]->type == CPX__OBJECT__TYPE__SYSV)
+			return true;
+	return false;
+}
+
 uint64_t objects_stage_size(const struct image *im)
 {
 	uint64_t size = 0;

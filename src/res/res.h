@@ -37,6 +37,7 @@ struct restore_ctx {
 	int proc_fd;
 	bool new_pid_ns;	/* we are PID 1 of a fresh PID namespace */
 	bool in_user_ns;	/* ... and of a fresh user namespace */
+	bool new_ipc_ns;	/* ... and of a fresh IPC namespace */
 	bool is_privileged;	/* CAP_SYS_ADMIN in the initial user namespace (effective) */
 	bool detached;
 	int tty_fd;		/* the terminal to restore onto, -1 if none */
@@ -223,6 +224,7 @@ int objects_check(struct restore_ctx *c, struct err *err);
 /* Creates them all (object_fd[], object_map[]); content is put in by objects_fill() chunk by chunk. stage_at: address
  * from which SHM_ANON objects are mapped one after the other (page aligned). */
 int objects_create(struct restore_ctx *c, uint64_t stage_at, struct err *err);
+bool objects_need_ids(const struct image *im); /* SysV segments: a fresh PID namespace should bring an IPC namespace */
 uint64_t objects_stage_size(const struct image *im); /* bytes of address space needed at stage_at */
 int objects_fill(struct restore_ctx *c, const struct chunk_ref *chunk, const void *data, struct err *err);
 /* After the last chunk of an object and after files_open_all(), before the tree is mapped: modes, all seals but FUTURE_WRITE.

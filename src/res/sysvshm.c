@@ -6,6 +6,7 @@
  * next segment gets; writing there needs cap_checkpoint_restore. A segment that is still there with the same key and
  * size, and that nobody has attached, is taken over. A segment whose removal was pending can be found by nobody
  * any more, so that any id will do.
+ * A restore into a fresh PID namespace brings a fresh IPC namespace, where all ids are free.
  * Cannot keep: creator, times and pids of IPC_STAT, SHM_LOCK.
  */
 #include "res/objects.h"
@@ -116,7 +117,7 @@ int sysvshm_check(struct restore_ctx *c, const Cpx__Object *o, struct err *err)
 
 	if (!s)
 		return err_set(err, -EBADMSG, "the image holds a SysV segment without attributes");
-	if (s->removed || find_left_over(o, &is_taken))
+	if (s->removed || c->new_ipc_ns || find_left_over(o, &is_taken))
 		return 0;
 	if (is_taken)
 		return refuse_segment(c, s, "a segment with this id exists, and it is another one or in use");
