@@ -55,7 +55,8 @@ struct pageout {
 	void (*progress)(void *data, uint64_t done_bytes); /* may be NULL; called from the calling thread */
 	void *progress_data;
 };
-/* From a twin, which pushes its pages itself. has_children: some other mm names this one as parent_mm. */
+/* From a twin, which pushes its pages itself and loses them: once only. has_children: some other mm names this one as
+ * parent_mm. */
 int pageout_twin(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct twin *w, struct err *err);
 /* The fallback, several times slower: from the frozen task itself (any stopped task with these mappings) by /proc/PID/mem,
  * which unlike process_vm_readv(2) leaves copy-on-write pages shared. */

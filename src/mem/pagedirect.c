@@ -126,19 +126,15 @@ static bool is_on_tmpfs(int fd)
 }
 
 int page_direct(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct page_plan *plan,
-		struct twin *w, struct err *err)
+		struct twin *w, int remote_fd, struct err *err)
 {
 	_cleanup_free_ uint8_t *buf = malloc(CHUNK_MAX);
 	struct direct d = {.p = p, .mm = mm, .zero = {.kind = CHUNK_ZERO}, .buf = buf};
-	int fd, r;
+	int r;
 
 	if (!buf || (has_children && page_hashes_start(&p->hashes, mm->id, &d.own) < 0))
 		return err_nomem(err);
 	d.is_tmpfs = is_on_tmpfs(p->out_fd);
-	r = twin_send_fd(w, p->out_fd, &fd, err);
-	if (r == 0)
-		r = page_push(p, w, &plan->source, fd, &direct_ops, &d, err);
-	if (r == 0)
-		r = twin_close_fd(w, fd, err);
+	r = page_push(p, w, &plan->source, remote_fd, &direct_ops, &d, err);
 	return r < 0 ? r : page_notes_flush(&d.zero, p, mm->id, err);
 }

@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Workers that hash and compress chunks. Jobs are taken by workers in any order and come out in the
+ * Workers that hash and compress chunks, and the memory out of which they do so. Jobs are taken by workers in any order and come out in the
  * order in which they went in; whoever waits for one that nobody has begun does it himself.
  */
 #include "mem/pages.h"
 
 #include <signal.h>
+#include <sys/mman.h>
 
 #define WORKERS_MAX 64
+#define RING_SIZE   (SINK_SLOTS * SINK_GROUP)
 
 struct page_pool {
 	struct image_writer_options options;
 	pthread_t thread[WORKERS_MAX];
-	unsigned nthreads;
+	unsigned nthreads, wanted;
+	int fd; /* memfd of the ring */
+	uint8_t *ring;
 	pthread_mutex_t lock;
 	pthread_cond_t has_work, has_result;
 	struct page_job *first, *last; /* all jobs that are not taken out yet, in order */
@@ -161,44 +165,79 @@ static void *worker(void *arg)
 }
 
 /* Signals are the main thread's: workers block them all. Fewer workers than asked for will do. */
-static void start_workers(struct page_pool *pool, unsigned n)
+static void start_worker(struct page_pool *pool)
 {
 	sigset_t all, old;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	while (pool->nthreads < MIN(n, (unsigned)WORKERS_MAX) &&
-	       pthread_create(&pool->thread[pool->nthreads], NULL, worker, pool) == 0)
+	if (pthread_create(&pool->thread[pool->nthreads], NULL, worker, pool) == 0)
 		pool->nthreads++;
+	else
+		pool->wanted = pool->nthreads;
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+static int map_ring(struct page_pool *pool, struct err *err)
+{
+	pool->fd = memfd_create("cpx-pages", MFD_CLOEXEC);
+	if (pool->fd < 0 || ftruncate(pool->fd, RING_SIZE) < 0)
+		return err_sys(err, -errno, "cannot make a buffer for pages");
+	pool->ring = mmap(NULL, RING_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, pool->fd, 0);
+	if (pool->ring == MAP_FAILED) {
+		pool->ring = NULL;
+		return err_sys(err, -errno, "cannot map a buffer for pages");
+	}
+	return 0;
 }
 
 int page_pool_new(unsigned workers, const struct image_writer_options *o, struct page_pool **ret,
 		  struct err *err)
 {
 	struct page_pool *pool = calloc(1, sizeof(*pool));
+	int r;
 
 	if (!pool)
 		return err_nomem(err);
 	pool->options = *o;
+	pool->wanted = MIN(workers, (unsigned)WORKERS_MAX);
 	pthread_mutex_init(&pool->lock, NULL);
 	pthread_cond_init(&pool->has_work, NULL);
 	pthread_cond_init(&pool->has_result, NULL);
-	start_workers(pool, workers);
+	r = map_ring(pool, err);
+	if (r < 0) {
+		page_pool_free(pool);
+		return r;
+	}
 	*ret = pool;
 	return 0;
 }
 
-void page_pool_free(struct page_pool *pool)
+int page_pool_fd(const struct page_pool *pool)
 {
-	if (!pool)
-		return;
+	return pool->fd;
+}
+
+uint8_t *page_pool_ring(const struct page_pool *pool)
+{
+	return pool->ring;
+}
+
+static void end_workers(struct page_pool *pool)
+{
 	pthread_mutex_lock(&pool->lock);
 	pool->is_ending = true;
 	pthread_cond_broadcast(&pool->has_work);
 	pthread_mutex_unlock(&pool->lock);
 	for (unsigned i = 0; i < pool->nthreads; i++)
 		pthread_join(pool->thread[i], NULL);
+}
+
+void page_pool_free(struct page_pool *pool)
+{
+	if (!pool)
+		return;
+	end_workers(pool);
 	while (pool->first) {
 		struct page_job *j = pool->first;
 
@@ -208,11 +247,22 @@ void page_pool_free(struct page_pool *pool)
 	pthread_cond_destroy(&pool->has_result);
 	pthread_cond_destroy(&pool->has_work);
 	pthread_mutex_destroy(&pool->lock);
+	if (pool->ring)
+		munmap(pool->ring, RING_SIZE);
+	cleanup_close(&pool->fd);
 	free(pool);
+}
+
+/* A single job is not worth a thread: the caller will do it when it asks for it. */
+static bool is_worth_worker(const struct page_pool *pool)
+{
+	return pool->nthreads < pool->wanted && pool->first != pool->last;
 }
 
 void page_pool_add(struct page_pool *pool, struct page_job *job)
 {
+	bool is_worth;
+
 	pthread_mutex_lock(&pool->lock);
 	job->state = JOB_QUEUED;
 	job->next = NULL;
@@ -221,8 +271,11 @@ void page_pool_add(struct page_pool *pool, struct page_job *job)
 	else
 		pool->first = job;
 	pool->last = job;
+	is_worth = is_worth_worker(pool);
 	pthread_cond_signal(&pool->has_work);
 	pthread_mutex_unlock(&pool->lock);
+	if (is_worth)
+		start_worker(pool);
 }
 
 struct page_job *page_pool_take(struct page_pool *pool)

@@ -8,6 +8,7 @@
 #include "mem/pages.h"
 
 #include "base/interrupt.h"
+#include "base/log.h"
 
 int pageout_step(struct pageout *p, uint64_t bytes, struct err *err)
 {
@@ -80,51 +81,69 @@ static const struct push_ops ring_ops = {
 	.group_bytes = SINK_GROUP,
 };
 
-static int push_into_sink(struct page_sink *s, struct page_plan *plan, struct twin *w,
-			  struct err *err)
-{
-	int fd = -1, closed, r = twin_send_fd(w, s->fd, &fd, err);
-
-	if (r < 0)
-		return r;
-	r = page_push(s->p, w, &plan->source, fd, &ring_ops, s, err);
-	if (r < 0)
-		return r;
-	closed = twin_close_fd(w, fd, err);
-	return closed < 0 ? closed : page_sink_finish(s, err);
-}
-
 static int push_ring(struct pageout *p, const Cpx__Mm *mm, bool has_children,
-		     struct page_plan *plan, struct twin *w, struct err *err)
+		     struct page_plan *plan, struct twin *w, int remote_fd, struct err *err)
 {
 	struct page_sink s;
 	int r = page_sink_open(&s, p, mm, has_children, err);
 
 	if (r < 0)
 		return r;
-	r = push_into_sink(&s, plan, w, err);
+	r = page_push(p, w, &plan->source, remote_fd, &ring_ops, &s, err);
+	if (r == 0)
+		r = page_sink_finish(&s, err);
 	page_sink_close(&s);
 	return r;
 }
 
 /* ---- choice ----------------------------------------------------------------------------------- */
 
+struct way {
+	bool is_direct;
+	int remote_fd; /* of the image or of the ring; -1: the twin cannot push */
+};
+
+static int choose_way(struct pageout *p, const Cpx__Mm *mm, struct twin *w, struct way *ret,
+		      struct err *err)
+{
+	uint64_t limit = twin_file_limit(w);
+	int r;
+
+	ret->remote_fd = -1;
+	ret->is_direct = p->out_fd >= 0 && !mm->parent_mm && limit == UINT64_MAX;
+	if (limit < SINK_SLOTS * SINK_GROUP)
+		return 0;
+	if (!ret->is_direct && !p->pool) {
+		r = page_pool_new(p->workers, p->options, &p->pool, err);
+		if (r < 0)
+			return r;
+	}
+	r = twin_send_fd(w, ret->is_direct ? p->out_fd : page_pool_fd(p->pool), &ret->remote_fd, err);
+	if (r == -ESRCH)
+		return r;
+	if (r < 0)
+		log_info("memory is read from outside: %s", err ? err->msg : strerror(-r));
+	return 0;
+}
+
 int pageout_twin(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct twin *w,
 		 struct err *err)
 {
-	uint64_t limit = twin_file_limit(w);
 	struct page_plan plan;
-	int r;
+	struct way way;
+	int r = choose_way(p, mm, w, &way, err);
 
-	if (limit < SINK_SLOTS * SINK_GROUP)
+	if (r < 0)
+		return r;
+	if (way.remote_fd < 0)
 		return pageout_frozen(p, mm, has_children, w->pid, err);
 	r = page_plan_open(&plan, mm, false, w->pid, false, err);
 	if (r < 0)
 		return r;
-	if (p->out_fd >= 0 && !mm->parent_mm && limit == UINT64_MAX)
-		r = page_direct(p, mm, has_children, &plan, w, err);
+	if (way.is_direct)
+		r = page_direct(p, mm, has_children, &plan, w, way.remote_fd, err);
 	else
-		r = push_ring(p, mm, has_children, &plan, w, err);
+		r = push_ring(p, mm, has_children, &plan, w, way.remote_fd, err);
 	page_plan_close(&plan);
 	return r;
 }

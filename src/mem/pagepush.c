@@ -200,6 +200,27 @@ static int check_writes(struct push *u, const struct push_group *g, struct err *
 	return r;
 }
 
+/* ---- giving back ------------------------------------------------------------------------------ */
+
+static void add_drop(struct push *u, uint64_t start, uint64_t end)
+{
+	BATCH_CALL(&u->b, SYS_madvise, start, end - start, MADV_DONTNEED);
+}
+
+/*
+ * Pages that are safe in the file are of no more use to the twin; without them the original may
+ * write to its own ones without the kernel's making copies. One call a mapping: what lies between its runs is
+ * zero, never populated, or written before.
+ */
+static void add_drops(struct push *u, const struct page_group *g)
+{
+	for (unsigned i = 0, k; i < g->n; i = k) {
+		for (k = i + 1; k < g->n && g->run[k].vma == g->run[i].vma; k++)
+			;
+		add_drop(u, g->run[i].addr, g->run[k - 1].addr + g->run[k - 1].len);
+	}
+}
+
 /* ---- the loop --------------------------------------------------------------------------------- */
 
 static int place(struct push *u, struct push_group *g, struct err *err)
@@ -246,6 +267,8 @@ static int step(struct push *u, const struct stages *s, struct err *err)
 	u->b = twin_batch(u->w);
 	add_writes(u, s->writing);
 	add_scans(u, &s->scanning->pages);
+	if (u->b.n) /* else it is about to end anyway */
+		add_drops(u, &s->written->pages);
 	r = u->b.n ? twin_post(u->w, &u->b, err) : 0;
 	if (r == 0)
 		r = meanwhile(u, s, err);

@@ -123,7 +123,13 @@ struct page_job {
 	struct err err;
 };
 
+#define SINK_SLOTS 4
+#define SINK_GROUP (8UL << 20)
+
+/* Workers, started as there is work for them, and a ring of SINK_SLOTS * SINK_GROUP bytes for the chunks. */
 struct page_pool;
+int page_pool_fd(const struct page_pool *pool);	   /* of the ring, a memfd */
+uint8_t *page_pool_ring(const struct page_pool *pool);
 int page_pool_new(unsigned workers, const struct image_writer_options *o, struct page_pool **ret,
 		  struct err *err);
 void page_pool_free(struct page_pool *pool);
@@ -135,16 +141,11 @@ void page_job_free(struct page_job *job);
 
 /* ---- pagesink.c: chunks in memory to the image, through the workers ---------------------------- */
 
-#define SINK_SLOTS 4
-#define SINK_GROUP (8UL << 20)
-
 struct page_sink {
 	struct pageout *p;
 	const Cpx__Mm *mm;
 	const struct page_hash_set *parent;
 	struct page_hash_set *own;
-	int fd; /* memfd of the slots */
-	uint8_t *ring;
 	unsigned slot; /* the one in use next */
 	unsigned pending[SINK_SLOTS]; /* jobs that still need the slot */
 	struct page_notes inherit, zero;
@@ -169,9 +170,8 @@ bool page_is_zero(const void *page);
 
 /* ---- twinlink.c ------------------------------------------------------------------------------- */
 
-/* Gives the twin a duplicate of fd; *ret_fd is its number there. */
+/* Gives the twin a duplicate of fd; *ret_fd is its number there, for as long as the twin lives. */
 int twin_send_fd(struct twin *w, int fd, int *ret_fd, struct err *err);
-int twin_close_fd(struct twin *w, int fd, struct err *err);
 /* How far into a file the twin may write: RLIMIT_FSIZE is its task's, raised as far as it may be. */
 uint64_t twin_file_limit(struct twin *w);
 
@@ -206,8 +206,9 @@ int page_push(struct pageout *p, struct twin *w, struct page_source *from, int r
 
 /* ---- pagedirect.c: raw into a regular file -------------------------------------------------------- */
 
+/* remote_fd: the twin's number of p->out_fd. */
 int page_direct(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct page_plan *plan,
-		struct twin *w, struct err *err);
+		struct twin *w, int remote_fd, struct err *err);
 
 /* ---- pageout.c ---------------------------------------------------------------------------------- */
 

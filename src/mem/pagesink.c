@@ -1,28 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Chunks in memory to the image: a memfd of four slots takes the bytes of a group each (the twin
+ * Chunks in memory to the image: each slot of the pool's ring takes the bytes of a group (the twin
  * writes there, or cpx itself), workers compress out of it, the calling thread puts the results
  * into the image in order. A slot is free again when all its chunks are out.
  */
 #include "mem/pages.h"
-
-#include <fcntl.h>
-#include <sys/mman.h>
-
-static int map_ring(struct page_sink *s, struct err *err)
-{
-	size_t size = SINK_SLOTS * SINK_GROUP;
-
-	s->fd = memfd_create("cpx-pages", MFD_CLOEXEC);
-	if (s->fd < 0 || ftruncate(s->fd, (off_t)size) < 0)
-		return err_sys(err, -errno, "cannot make a buffer for pages");
-	s->ring = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, s->fd, 0);
-	if (s->ring == MAP_FAILED) {
-		s->ring = NULL;
-		return err_sys(err, -errno, "cannot map a buffer for pages");
-	}
-	return 0;
-}
 
 static int start_hashes(struct page_sink *s, bool has_children, struct err *err)
 {
@@ -40,38 +22,21 @@ int page_sink_open(struct page_sink *s, struct pageout *p, const Cpx__Mm *mm, bo
 	*s = (struct page_sink){
 		.p = p,
 		.mm = mm,
-		.fd = -1,
 		.inherit = {.kind = CHUNK_INHERIT},
 		.zero = {.kind = CHUNK_ZERO},
 	};
 	if (!p->pool)
 		r = page_pool_new(p->workers, p->options, &p->pool, err);
-	if (r == 0)
-		r = map_ring(s, err);
-	if (r == 0)
-		r = start_hashes(s, has_children, err);
-	if (r < 0)
-		page_sink_close(s);
-	return r;
+	return r < 0 ? r : start_hashes(s, has_children, err);
 }
 
-/* Jobs whose bytes are in the ring must not outlive it. */
-static void drop_jobs(struct page_sink *s)
+/* After a failure there are jobs left; the next sink must not get them. */
+void page_sink_close(struct page_sink *s)
 {
 	struct page_job *j;
 
-	while (s->p->pool && (j = page_pool_take(s->p->pool)))
+	while ((j = page_pool_take(s->p->pool)))
 		page_job_free(j);
-}
-
-void page_sink_close(struct page_sink *s)
-{
-	drop_jobs(s);
-	if (s->ring)
-		munmap(s->ring, SINK_SLOTS * SINK_GROUP);
-	s->ring = NULL;
-	cleanup_close(&s->fd);
-	s->fd = -1;
 }
 
 /* ---- results into the image ------------------------------------------------------------------- */
@@ -147,7 +112,7 @@ int page_sink_slot(struct page_sink *s, unsigned *ret_slot, struct err *err)
 
 uint8_t *page_sink_data(const struct page_sink *s, unsigned slot)
 {
-	return s->ring + slot * SINK_GROUP;
+	return page_pool_ring(s->p->pool) + slot * SINK_GROUP;
 }
 
 static int add_job(struct page_sink *s, unsigned slot, const struct page_chunks *c,

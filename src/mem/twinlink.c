@@ -109,14 +109,6 @@ int twin_send_fd(struct twin *w, int fd, int *ret_fd, struct err *err)
 	return r < 0 ? r : receive(w, pair, ret_fd, err);
 }
 
-int twin_close_fd(struct twin *w, int fd, struct err *err)
-{
-	struct batch b = twin_batch(w);
-
-	BATCH_CALL(&b, SYS_close, (uint32_t)fd);
-	return twin_run(w, &b, err);
-}
-
 /* Reads the limits of its own and makes the soft one the hard one. */
 uint64_t twin_file_limit(struct twin *w)
 {

@@ -448,30 +448,32 @@ static const struct image_writer_options raw = {.codec = CODEC_NONE, .page_align
 static const struct image_writer_options lz4 = {.codec = CODEC_LZ4};
 static const struct image_writer_options zstd = {.codec = CODEC_ZSTD, .level = 1};
 
-static void test_direct(void **state)
+static void dump_twins(uint64_t file_limit, const struct image_writer_options *o, bool is_direct,
+		       unsigned workers)
 {
 	static struct dump d; /* large: on the stack it would crowd the tasks' */
 
-	freeze(&d, RLIM_INFINITY, true);
-	dump_to_file(&d, &raw, true, 2);
-	dump_to_file(&d, &raw, true, 0); /* a twin can be written out again */
+	freeze(&d, file_limit, true);
+	dump_to_file(&d, o, is_direct, workers);
 	end(&d);
+}
+
+static void test_direct(void **state)
+{
+	dump_twins(RLIM_INFINITY, &raw, true, 2);
+	dump_twins(RLIM_INFINITY, &raw, true, 0);
 }
 
 static void test_ring(void **state)
 {
-	static struct dump d; /* large: on the stack it would crowd the tasks' */
-
-	freeze(&d, RLIM_INFINITY, true);
-	dump_to_file(&d, &lz4, false, 2);
-	dump_to_file(&d, &zstd, false, 1);
-	dump_to_file(&d, &raw, false, 0);
-	end(&d);
+	dump_twins(RLIM_INFINITY, &lz4, false, 2);
+	dump_twins(RLIM_INFINITY, &zstd, false, 1);
+	dump_twins(RLIM_INFINITY, &raw, false, 0);
 }
 
 static void test_frozen(void **state)
 {
-	static struct dump d; /* large: on the stack it would crowd the tasks' */
+	static struct dump d;
 
 	freeze(&d, RLIM_INFINITY, false);
 	dump_to_file(&d, &raw, false, 0);
@@ -481,13 +483,59 @@ static void test_frozen(void **state)
 
 static void test_file_limit(void **state)
 {
-	static struct dump d; /* large: on the stack it would crowd the tasks' */
+	dump_twins(16 << 20, &raw, true, 2); /* less than the ring */
+	dump_twins(48 << 20, &raw, true, 2); /* the ring, but not the image */
+}
 
-	freeze(&d, 16 << 20, true); /* less than the ring */
+/* A twin that can have no more descriptors is read from outside. */
+static void test_no_descriptors(void **state)
+{
+	const struct rlimit none = {0, 0};
+	static struct dump d;
+
+	freeze(&d, RLIM_INFINITY, true);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(prlimit(d.twin[i]->pid, RLIMIT_NOFILE, &none, NULL), 0);
 	dump_to_file(&d, &raw, true, 2);
 	end(&d);
-	freeze(&d, 48 << 20, true); /* the ring, but not the image */
-	dump_to_file(&d, &raw, true, 2);
+}
+
+/* A twin that is killed meanwhile is an error, whoever waits for it. */
+static void test_killed(void **state)
+{
+	struct image_writer_options o = raw;
+	_cleanup_close_ int fd = memfd_create("image", MFD_CLOEXEC);
+	static struct dump d;
+	struct pageout p = {.options = &o, .out_fd = fd};
+	struct err err = ERR_INIT;
+
+	freeze(&d, RLIM_INFINITY, true);
+	must(image_writer_new(fd, &o, &p.w, &err), &err);
+	write_records(&d, p.w);
+	kill(d.twin[0]->pid, SIGKILL);
+	assert_int_equal(pageout_twin(&p, &d.noted[0].mm, true, d.twin[0], &err), -ESRCH);
+	pageout_release(&p);
+	image_writer_free(p.w);
+	end(&d);
+}
+
+/* A full output: what a growth seal says is what a full disk says, in another word. */
+static void test_full(void **state)
+{
+	_cleanup_close_ int fd = memfd_create("image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	static struct dump d;
+	struct pageout p = {.options = &raw, .out_fd = fd};
+	struct err err = ERR_INIT;
+
+	freeze(&d, RLIM_INFINITY, true);
+	must(image_writer_new(fd, &raw, &p.w, &err), &err);
+	write_records(&d, p.w);
+	assert_int_equal(ftruncate(fd, 10 << 20), 0);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_GROW), 0);
+	assert_int_equal(pageout_twin(&p, &d.noted[0].mm, true, d.twin[0], &err), -EPERM);
+	assert_string_equal(err.msg, "cannot write the image: Operation not permitted");
+	pageout_release(&p);
+	image_writer_free(p.w);
 	end(&d);
 }
 
@@ -498,6 +546,9 @@ int main(void)
 		cmocka_unit_test(test_ring),
 		cmocka_unit_test(test_frozen),
 		cmocka_unit_test(test_file_limit),
+		cmocka_unit_test(test_no_descriptors),
+		cmocka_unit_test(test_killed),
+		cmocka_unit_test(test_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
