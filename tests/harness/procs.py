@@ -148,7 +148,16 @@ def _fdinfo(pid, fd):
     if "lock" in info:  # without the number; whose only where it is the process's
         info["lock"] = re.sub(r"(^|\|)\d+: ", r"\1", info["lock"])
         info["lock"] = re.sub(r"((?:FLOCK|OFDLCK) +\w+ +\w+) -?\d+", r"\1", info["lock"])
+        info["lock"] = re.sub(r"(POSIX +\w+ +\w+) (\d+)", lambda m: f"{m[1]} {inner_pid(m[2])}", info["lock"])
     return info
+
+
+def inner_pid(pid):
+    """As the process itself sees it."""
+    try:
+        return read(f"/proc/{pid}/status").split("NSpid:")[1].splitlines()[0].split()[-1]
+    except (OSError, IndexError):
+        return pid
 
 
 def _task(pid):
@@ -186,7 +195,7 @@ def snapshot(root):
         except OSError:
             continue
         task["nchildren"] = len(children(pid))
-        seen[read(f"/proc/{pid}/status").split("NSpid:")[1].splitlines()[0].split()[-1]] = task
+        seen[inner_pid(pid)] = task
     return seen
 
 
