@@ -12,7 +12,18 @@
 #define LANE_GADGET 48
 #define LANE_NR     56
 #define LANE_ARG    64
+#define LANE_INSIDE 120
+#define LANE_NPEERS 124
 #define LANE_CALL   128
+
+/* The lanes of other threads, behind the first lane of their mailbox. */
+#define LANE_PEERS_AT  (3 * 192 * 1024)
+#define LANE_PEER_SIZE (8 * 1024)
+
+/* In LANE_INSIDE. */
+#define LANE_OUTSIDE 0
+#define LANE_COMING  1
+#define LANE_ENTERED 2
 
 #define CALL_NR   0
 #define CALL_ARG  8

@@ -24,9 +24,7 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 
-#define NLANES	   3
-#define LANES_SIZE (NLANES * LANE_SIZE)
-#define MAP_SIZE   (CPX_PAGE_SIZE + LANES_SIZE)
+#define NLANES 3 /* besides those of peers */
 
 struct saved_bytes {
 	uint64_t addr;
@@ -195,7 +193,7 @@ static int put_chain(struct inject *in, struct tracee_thread *th, uint64_t top, 
 	return r;
 }
 
-int inject_frame(struct tracee *t, struct tracee_thread *th, struct err *err)
+static int make_frame(struct tracee *t, struct tracee_thread *th, bool must_own, struct err *err)
 {
 	struct inject *in = t->mm_owner->inject;
 	bool is_host = th == in->host;
@@ -208,9 +206,21 @@ int inject_frame(struct tracee *t, struct tracee_thread *th, struct err *err)
 	r = check_thread(t, th, err);
 	if (r == 0)
 		r = site_find(t, th, need, is_host, &site, err);
+	if (r == 0 && must_own && (site.must_save || site.is_shared))
+		return -EBUSY;
 	if (r == 0 && site.must_save)
 		r = save(in, th, site.top - need, need, err);
 	return r ? r : put_chain(in, th, site.top, is_host, err);
+}
+
+int inject_frame(struct tracee *t, struct tracee_thread *th, struct err *err)
+{
+	return make_frame(t, th, false, err);
+}
+
+int inject_own_frame(struct tracee *t, struct tracee_thread *th, struct err *err)
+{
+	return make_frame(t, th, true, err);
 }
 
 /* ---- the way in ------------------------------------------------------------------------------- */
@@ -233,6 +243,22 @@ static void roll_back(struct tracee *t, int64_t remote_fd)
 	inject_unframe(t, host);
 }
 
+/* Threads that share this memory, besides the host. */
+static size_t count_others(const struct tracee *t)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < t->tree->n; i++)
+		if (t->tree->task[i]->mm_owner == t && !t->tree->task[i]->is_zombie)
+			n += t->tree->task[i]->nthreads;
+	return n - 1;
+}
+
+static size_t lanes_size(const struct inject *in)
+{
+	return in->map_size - CPX_PAGE_SIZE;
+}
+
 static int in_prepare(struct tracee *t, struct err *err)
 {
 	struct inject *in;
@@ -247,8 +273,9 @@ static int in_prepare(struct tracee *t, struct err *err)
 	in->host = choose_host(t);
 	if (!in->host)
 		return err_set(err, -ESRCH, "has no stopped thread");
-	in->map_size = MAP_SIZE;
-	r = site_hole(&in->maps, MAP_SIZE, &in->map, err);
+	in->npeers = MIN(count_others(t), (size_t)MAX_PEERS);
+	in->map_size = CPX_PAGE_SIZE + NLANES * LANE_SIZE + in->npeers * LANE_PEER_SIZE;
+	r = site_hole(&in->maps, in->map_size, &in->map, err);
 	return r ? r : inject_frame(t, in->host, err);
 }
 
@@ -308,7 +335,7 @@ static int in_boot(struct tracee *t, struct err *err)
 				       .map = in->map,
 				       .map_size = in->map_size,
 				       .lanes = in->map + CPX_PAGE_SIZE,
-				       .lanes_size = LANES_SIZE,
+				       .lanes_size = lanes_size(in),
 				       .syscall_ret = in->gadgets.syscall_ret,
 				       .sp = in->host->frame_sp,
 				       .memfd_flags = MFD_CLOEXEC,
@@ -329,16 +356,16 @@ static int map_lanes(struct tracee *t, int64_t remote_fd, struct err *err)
 	if (in->memfd < 0)
 		return in->memfd;
 	/* Here and not there: a low RLIMIT_FSIZE of the task would cost it a SIGXFSZ. */
-	if (ftruncate(in->memfd, LANES_SIZE))
+	if (ftruncate(in->memfd, (off_t)lanes_size(in)))
 		return err_sys(err, -errno, "cannot size a mailbox");
-	p = mmap(NULL, LANES_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, in->memfd, 0);
+	p = mmap(NULL, lanes_size(in), PROT_READ | PROT_WRITE, MAP_SHARED, in->memfd, 0);
 	if (p == MAP_FAILED)
 		return err_sys(err, -errno, "cannot map a mailbox");
 	t->mailbox = (struct mailbox){
 		.local = p,
 		.remote = in->map + CPX_PAGE_SIZE,
 		.nlanes = NLANES,
-		.size = LANES_SIZE,
+		.size = lanes_size(in),
 	};
 	return 0;
 }
@@ -355,6 +382,7 @@ static int open_lane(struct tracee *t, struct err *err)
 	l->leave_nr = SYS_munmap;
 	l->leave_arg[0] = in->map;
 	l->leave_arg[1] = in->map_size;
+	l->npeers = (uint32_t)in->npeers;
 	return 0;
 }
 
@@ -456,12 +484,8 @@ static int out_unmap(struct tracee *t, struct err *err)
 
 static int out_unmapped(struct tracee *t, struct err *err)
 {
-	int64_t ret;
-	int r = steer_result(t, t->inject->host, &ret, err);
-
 	t->inject->is_mapped = false;
-	steer_interrupt(t->inject->host);
-	return r;
+	return steer_leave_to_trap(t, t->inject->host, err);
 }
 
 static int out_restore(struct tracee *t, struct err *err)
@@ -477,8 +501,7 @@ typedef int phase_fn(struct tracee *t, struct err *err);
 
 static phase_fn *const phases_in[] = {in_prepare, in_map,   in_leave, in_mapped, in_boot, in_leave,
 				      in_adopt,	  in_leave, in_lanes, in_go,	 in_loop, NULL};
-static phase_fn *const phases_out[] = {out_interrupt, out_unmap,    in_leave,
-				       out_unmapped,  out_restore, NULL};
+static phase_fn *const phases_out[] = {out_interrupt, out_unmap, out_unmapped, out_restore, NULL};
 
 /* Runs the phases for all chosen tasks abreast. A failed task takes no further part. Returns the
  * first error. */

@@ -29,7 +29,10 @@ _Static_assert(offsetof(struct lane, ready) == LANE_READY, "ready");
 _Static_assert(offsetof(struct lane, leave_gadget) == LANE_GADGET, "leave_gadget");
 _Static_assert(offsetof(struct lane, leave_nr) == LANE_NR, "leave_nr");
 _Static_assert(offsetof(struct lane, leave_arg) == LANE_ARG, "leave_arg");
+_Static_assert(offsetof(struct lane, inside) == LANE_INSIDE, "inside");
+_Static_assert(offsetof(struct lane, npeers) == LANE_NPEERS, "npeers");
 _Static_assert(offsetof(struct lane, call) == LANE_CALL, "call");
+_Static_assert(LANE_PEERS_AT == 3 * LANE_SIZE, "peers come after the host, midwife and twin");
 _Static_assert(offsetof(struct call, nr) == CALL_NR, "nr");
 _Static_assert(offsetof(struct call, arg) == CALL_ARG, "arg");
 _Static_assert(offsetof(struct call, ret) == CALL_RET, "ret");
@@ -146,7 +149,7 @@ int lane_init(struct lane *l, struct err *err)
 		return err_sys(err, -errno, "cannot register a robust list");
 	if (r->n + 2 > MAX_NODES)
 		return err_set(err, -E2BIG, "too many threads are steered at once");
-	memset(l, 0, sizeof(*l));
+	memset(l, 0, offsetof(struct lane, call)); /* the lanes of peers are short */
 	arm(l);
 	robust_add(r, &l->node[0]);
 	robust_add(r, &l->node[1]);

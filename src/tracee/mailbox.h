@@ -37,7 +37,8 @@ struct lane {
 	uint64_t leave_arg[6];	    /* 64: the return address is on the stack */
 	uint32_t owner;		    /* 112: the thread on whose robust list the lane is */
 	uint32_t posted;	    /* 116: value of done once the posted batch has run */
-	uint64_t reserved;
+	uint32_t inside;	    /* 120: LANE_OUTSIDE ..., of a peer (peers.c) */
+	uint32_t npeers;	    /* 124: in the host's lane */
 	struct call call[LANE_CALLS]; /* 128 */
 };
 

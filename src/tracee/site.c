@@ -88,7 +88,11 @@ static bool use_slot(struct tracee *t, size_t need, bool is_host, struct site *r
 	half = in->nslot_pages / 2 * CPX_PAGE_SIZE;
 	if (half < need)
 		return false;
-	*ret = (struct site){.top = in->slot + (is_host ? half : 2 * half), .room = half};
+	*ret = (struct site){
+		.top = in->slot + (is_host ? half : 2 * half),
+		.room = half,
+		.is_shared = true,
+	};
 	return true;
 }
 

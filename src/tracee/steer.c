@@ -72,6 +72,16 @@ int steer_leave(struct tracee *t, struct tracee_thread *th, struct err *err)
 	return r ? r : steer_enter(t, th, err);
 }
 
+int steer_leave_to_trap(struct tracee *t, struct tracee_thread *th, struct err *err)
+{
+	int r = wait_syscall(t, th, err);
+
+	if (r)
+		return r;
+	stop_interrupt(th->tid);
+	return ptrace(PTRACE_CONT, th->tid, 0, 0) ? steer_gone(t, err) : 0;
+}
+
 int steer_result(struct tracee *t, struct tracee_thread *th, int64_t *ret, struct err *err)
 {
 	struct arch_regs regs;

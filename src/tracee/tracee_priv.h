@@ -42,6 +42,8 @@ int steer_begin(struct tracee *t, struct tracee_thread *th, const struct arch_re
 /* A call in three parts, so that those of many threads overlap. The registers are set already. */
 int steer_enter(struct tracee *t, struct tracee_thread *th, struct err *err);
 int steer_leave(struct tracee *t, struct tracee_thread *th, struct err *err);
+/* In place of steer_leave(): on to a trap right after the call, that steer_trapped() waits for. */
+int steer_leave_to_trap(struct tracee *t, struct tracee_thread *th, struct err *err);
 int steer_result(struct tracee *t, struct tracee_thread *th, int64_t *ret, struct err *err);
 /* All of it. sp: where its frame is. */
 int steer_call(struct tracee *t, struct tracee_thread *th, uint64_t sp, uint64_t nr,
@@ -59,6 +61,7 @@ int steer_gone(struct tracee *t, struct err *err);
 struct site {
 	uint64_t top;	/* the frame ends here */
 	uint64_t room;	/* bytes below top that may be overwritten */
+	bool is_shared; /* one thread at a time */
 	bool must_save; /* it may be live data: put it back afterwards */
 };
 int site_find(struct tracee *t, const struct tracee_thread *th, size_t need, bool is_host,
@@ -82,6 +85,7 @@ struct inject {
 	uint64_t boot_sp;	/* frame chain that unmaps, then restores */
 	uint64_t map, map_size; /* the mailbox: code page, then lanes */
 	bool is_mapped;		/* at least the private part */
+	size_t npeers;
 	bool has_midwife;	/* a task that shares the mm may live */
 	int r;			/* how its phases went */
 	uint64_t slot;		/* unpopulated stack pages for frames, 0: not looked for yet */
@@ -94,6 +98,8 @@ void inject_release(struct tracee *t);
 /* Writes the frame that restores th and sets th->frame_sp; for the host also the one that first
  * unmaps the mailbox. */
 int inject_frame(struct tracee *t, struct tracee_thread *th, struct err *err);
+/* Only if th has a stack of its own: else -EBUSY. */
+int inject_own_frame(struct tracee *t, struct tracee_thread *th, struct err *err);
 /* Puts back what a frame was written over, if that has to be. th is where it was frozen. */
 void inject_unframe(struct tracee *t, struct tracee_thread *th);
 /* tracee_eject() for all, in parallel and whatever fails. */
@@ -103,6 +109,10 @@ bool inject_is_live(const struct tracee *t); /* its host is in the loop */
 int inject_wait(struct tracee *t, struct err *err);
 /* Whether the task asked to adopt orphans; cached. */
 int inject_is_subreaper(struct tracee *t, bool *ret, struct err *err);
+
+/* ---- peers.c -------------------------------------------------------------------------------- */
+
+#define MAX_PEERS 96 /* lanes for them in a mailbox */
 
 /* ---- asleep.c ------------------------------------------------------------------------------- */
 

@@ -25,30 +25,64 @@ static int fail(const struct err *err)
 	return 1;
 }
 
-static int run_thread(struct tracee *t, size_t i, struct err *err)
+enum { CALLS = 4, MAX_THREADS = 1000 };
+
+static int check_answers(struct tracee *t, const struct thread_batch *tb, struct err *err)
 {
-	struct batch b = tracee_batch(t);
-	unsigned tid = BATCH_CALL(&b, SYS_gettid), pid = BATCH_CALL(&b, SYS_getpid);
+	pid_t tid = t->thread[tb->thread].tid;
+
+	for (unsigned i = 0; i < tb->batch.n; i++)
+		if (batch_ret(&tb->batch, i) != (i % 2 ? t->pid : tid))
+			return err_set(err, -EIO, "thread %d says it is %" PRId64, tid,
+				       batch_ret(&tb->batch, i));
+	return 0;
+}
+
+/* All threads of a task at once, a few calls each. */
+static int run_task(struct tracee *t, struct err *err)
+{
+	static struct call call[MAX_THREADS][CALLS];
+	static struct thread_batch tb[MAX_THREADS];
+	struct batch whole = tracee_batch(t);
+	size_t n = 0;
 	int r;
 
-	if (t->thread[i].is_exited)
-		return 0;
-	r = tracee_thread_run(t, i, &b, err);
-	if (r)
-		return r;
-	if (batch_ret(&b, tid) != t->thread[i].tid || batch_ret(&b, pid) != t->pid)
-		return err_set(err, -EIO, "thread %d says it is %" PRId64 " of %" PRId64,
-			       t->thread[i].tid, batch_ret(&b, tid), batch_ret(&b, pid));
-	return 0;
+	for (size_t i = 0; i < t->nthreads && n < MAX_THREADS; i++) {
+		if (t->thread[i].is_exited || (t->mm_owner == t && i == 0))
+			continue;
+		tb[n] = (struct thread_batch){i, batch_part(&whole, call[n], CALLS, 32)};
+		for (int k = 0; k < CALLS; k++)
+			BATCH_CALL(&tb[n].batch, k % 2 ? SYS_getpid : SYS_gettid);
+		n++;
+	}
+	r = tracee_threads_run(t, tb, n, err);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = check_answers(t, &tb[i], err);
+	return r;
+}
+
+static int run_host(struct tracee *t, struct err *err)
+{
+	struct batch b = tracee_batch(t);
+	int r;
+
+	BATCH_CALL(&b, SYS_getpid);
+	r = tracee_run(t, &b, err);
+	return r == 0 && batch_ret(&b, 0) != t->pid ? err_set(err, -EIO, "wrong pid") : r;
 }
 
 static int run_threads(struct tree *tree, struct err *err)
 {
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < tree->n; i++)
-		for (size_t j = 0; r == 0 && j < tree->task[i]->nthreads; j++)
-			r = run_thread(tree->task[i], j, err);
+	for (size_t i = 0; r == 0 && i < tree->n; i++) {
+		struct tracee *t = tree->task[i];
+
+		if (!t->is_zombie)
+			r = run_task(t, err);
+		if (r == 0 && !t->is_zombie && t->mm_owner == t)
+			r = run_host(t, err);
+	}
 	return r;
 }
 

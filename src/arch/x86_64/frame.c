@@ -47,34 +47,25 @@ struct sw_bytes {
 	uint32_t xstate_size, padding[7];
 };
 
-/* The end of the last component of mask in the standard format: cpuid leaf 13. */
-static size_t xstate_end(uint64_t mask)
-{
-	unsigned eax, ebx, ecx, edx, i;
-	size_t end = XSTATE_MIN;
-
-	for (i = 2; i < 63; i++) {
-		if (mask & (1ULL << i) && __get_cpuid_count(13, i, &eax, &ebx, &ecx, &edx))
-			end = MAX(end, (size_t)eax + ebx);
-	}
-	return end;
-}
-
 /*
  * What the kernel accepts in a frame of this thread. ptrace gives the largest size of all, but a
  * thread that never asked for AMX tiles has a smaller one, and sigreturn falls back to the
- * legacy state when a frame claims more (fpu/signal.c, check_xstate_in_sigframe).
+ * legacy state when a frame claims more (fpu/signal.c, check_xstate_in_sigframe). Tiles come last.
+ * cpuid takes long in virtual machines: it is left alone where there are no tiles.
  */
 static size_t frame_xstate(const struct arch_xstate *x, uint64_t *ret_features)
 {
+	unsigned eax, ebx, ecx, edx;
 	uint64_t enabled, in_use;
 
 	memcpy(&enabled, x->data + SW_BYTES_OFFSET, sizeof(enabled));
 	memcpy(&in_use, x->data + XSTATE_BV, sizeof(in_use));
-	if (!(in_use & XFEATURE_TILE))
-		enabled &= ~XFEATURE_TILE;
 	*ret_features = enabled;
-	return MIN(x->size, xstate_end(enabled));
+	if (!(enabled & XFEATURE_TILE) || (in_use & XFEATURE_TILE) ||
+	    !__get_cpuid_count(13, 18, &eax, &ebx, &ecx, &edx))
+		return x->size;
+	*ret_features = enabled & ~XFEATURE_TILE;
+	return MIN(x->size, (size_t)ebx);
 }
 
 size_t arch_frame_size(const struct arch_xstate *x)
