@@ -384,8 +384,7 @@ static int new_image(struct source *s, struct image **ret, struct err *err)
 	p->records_hash = XXH3_createState();
 	p->index_hash = XXH3_createState();
 	p->file_hash = XXH3_createState();
-	p->scratch = malloc(CHUNK_MAX);
-	if (!p->records_hash || !p->index_hash || !p->file_hash || !p->scratch)
+	if (!p->records_hash || !p->index_hash || !p->file_hash)
 		return err_nomem(err);
 	XXH3_64bits_reset(p->records_hash);
 	XXH3_64bits_reset(p->index_hash);

@@ -42,7 +42,8 @@ struct image_private {
 	bool is_at_end;
 	struct extent *extents; /* of all of image->chunk */
 	struct extent next_extents[EXTENTS_MAX];
-	uint8_t *scratch; /* CHUNK_MAX bytes, for compressed chunks of a stream */
+	uint8_t *scratch; /* of image_next_chunk(), for compressed bytes */
+	size_t scratch_max;
 };
 
 /* stream.c: errors of images, and reads in which the end of the source is damage (-EBADMSG;

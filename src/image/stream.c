@@ -112,6 +112,17 @@ static int read_padding(struct image *im, const struct chunk_ref *c, struct err 
 	return 0;
 }
 
+/* Into a buffer that grows to the largest compressed chunk. */
+static int fetch_next(struct image *im, const struct chunk_ref *c, void *buf, struct err *err)
+{
+	struct image_private *p = im->private;
+
+	if (c->codec != CODEC_NONE &&
+	    grow(&p->scratch, &p->scratch_max, c->stored_len, sizeof(*p->scratch)) < 0)
+		return err_nomem(err);
+	return fetch(im, c, p->scratch, buf, err);
+}
+
 /* What the index must say, gathered while the chunks go by. */
 static void note_chunk(struct image_private *p, const struct chunk_ref *c)
 {
@@ -135,15 +146,16 @@ static int hash_index(struct image *im, uint64_t offset, uint64_t left, uint64_t
 		      struct err *err)
 {
 	struct image_private *p = im->private;
+	uint8_t piece[16384];
 
 	XXH3_64bits_reset(p->file_hash);
 	while (left) {
-		size_t n = MIN(left, CHUNK_MAX);
-		int r = image_read_at(im->source, offset, p->scratch, n, err);
+		size_t n = MIN(left, sizeof(piece));
+		int r = image_read_at(im->source, offset, piece, n, err);
 
 		if (r < 0)
 			return r;
-		XXH3_64bits_update(p->file_hash, p->scratch, n);
+		XXH3_64bits_update(p->file_hash, piece, n);
 		offset += n;
 		left -= n;
 	}
@@ -222,7 +234,7 @@ int image_next_chunk(struct image *im, struct chunk_ref *ret, void *buf, struct 
 	r = read_padding(im, &c, err);
 	if (r < 0)
 		return r;
-	r = c.kind == CHUNK_DATA ? fetch(im, &c, p->scratch, buf, err) : 0;
+	r = c.kind == CHUNK_DATA ? fetch_next(im, &c, buf, err) : 0;
 	if (r < 0)
 		return r;
 	note_chunk(p, &c);

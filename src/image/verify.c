@@ -12,13 +12,15 @@ static void cleanup_image(struct image **im)
 int image_verify(struct source *s, struct err *err)
 {
 	__attribute__((cleanup(cleanup_image))) struct image *im = NULL;
-	_cleanup_free_ void *buf = malloc(CHUNK_MAX);
+	_cleanup_free_ void *buf = NULL;
 	struct chunk_ref c;
-	int r;
+	int r = image_open(s, &im, err);
 
+	if (r < 0)
+		return r;
+	buf = malloc(CHUNK_MAX);
 	if (!buf)
 		return err_nomem(err);
-	r = image_open(s, &im, err);
 	while (r == 0)
 		r = image_next_chunk(im, &c, buf, err);
 	return r == -ENODATA ? 0 : r;

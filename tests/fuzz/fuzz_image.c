@@ -172,7 +172,8 @@ static void try_bytes(const uint8_t *data, size_t size, uint8_t *buf)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	_cleanup_free_ uint8_t *buf = malloc(CHUNK_MAX), *copy = malloc(size + 1);
+	static uint8_t buf[CHUNK_MAX]; /* large allocations are slow under sanitizers */
+	_cleanup_free_ uint8_t *copy = malloc(size + 1);
 
 	try_bytes(data, size, buf);
 	memcpy(copy, data, size);
