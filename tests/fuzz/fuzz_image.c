@@ -7,7 +7,6 @@
 #include "base/hash.h"
 #include "image/format.h"
 
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* ---- making checksums right ---- */
@@ -68,8 +67,8 @@ static void fix_end(struct fixer *f)
 {
 	uint8_t *p = f->data + f->pos, *foot = f->data + f->size - FOOTER_SIZE;
 	size_t room = left(f) - FRAME_SIZE - FOOTER_SIZE;
-	struct format_index x = { f->nrecords, f->nchunks, room };
-	struct format_footer end = { f->pos, f->size };
+	struct format_index x = {f->nrecords, f->nchunks, room};
+	struct format_footer end = {f->pos, f->size};
 
 	if (left(f) < FRAME_SIZE + INDEX_PREFIX + FOOTER_SIZE)
 		return;
@@ -83,7 +82,7 @@ static void fix_end(struct fixer *f)
 
 static void fix_header(struct fixer *f)
 {
-	struct format_header h = { .version = FORMAT_VERSION };
+	struct format_header h = {.version = FORMAT_VERSION};
 
 	memcpy(h.id, f->data + 16, sizeof(h.id));
 	format_put_header(f->data, &h);
@@ -94,7 +93,7 @@ static void fix(uint8_t *data, size_t size)
 {
 	/* An entry is longer than its chunk's frame and extents by ENTRY_PREFIX. */
 	_cleanup_free_ uint8_t *entries = malloc(size * 2 + 1);
-	struct fixer f = { .data = data, .size = size, .entries = entries };
+	struct fixer f = {.data = data, .size = size, .entries = entries};
 	bool go_on = true;
 
 	if (size < HEADER_SIZE + FRAME_SIZE + FOOTER_SIZE || !entries)

@@ -24,7 +24,7 @@ static void die(const char *what, const char *why)
 
 static struct blob make(const struct sample *s, enum codec codec, bool page_aligned)
 {
-	struct image_writer_options o = { .codec = codec, .page_aligned = page_aligned };
+	struct image_writer_options o = {.codec = codec, .page_aligned = page_aligned};
 	struct err err = ERR_INIT;
 	struct blob b;
 
@@ -87,15 +87,15 @@ static size_t first_frame(struct blob b, enum frame_kind kind)
 
 static void make_damaged(const char *dir, struct blob b)
 {
-	struct format_header newer = { .version = FORMAT_VERSION + 1 };
+	struct format_header newer = {.version = FORMAT_VERSION + 1};
 	size_t chunk = first_frame(b, FRAME_CHUNK), index = first_frame(b, FRAME_INDEX);
 	uint8_t header[HEADER_SIZE];
 
-	store_bad(dir, "empty", (struct blob){ b.data, 0 });
-	store_bad(dir, "cut-in-header", (struct blob){ b.data, 20 });
-	store_bad(dir, "cut-in-record", (struct blob){ b.data, 200 });
-	store_bad(dir, "cut-in-chunk", (struct blob){ b.data, chunk + 300 });
-	store_bad(dir, "cut-in-footer", (struct blob){ b.data, b.size - 1 });
+	store_bad(dir, "empty", (struct blob){b.data, 0});
+	store_bad(dir, "cut-in-header", (struct blob){b.data, 20});
+	store_bad(dir, "cut-in-record", (struct blob){b.data, 200});
+	store_bad(dir, "cut-in-chunk", (struct blob){b.data, chunk + 300});
+	store_bad(dir, "cut-in-footer", (struct blob){b.data, b.size - 1});
 	flip(dir, "foreign", b, 1);
 	flip(dir, "flipped-id", b, 20);
 	flip(dir, "flipped-record-header", b, HEADER_SIZE + 8);
@@ -147,9 +147,9 @@ static void make_inconsistent(const char *dir)
 		const char *name;
 		void (*spoil)(struct sample *s);
 	} cases[] = {
-		{ "self-parent", self_parent },	      { "overlapping-mappings", overlap },
-		{ "lost-file", lost_file },	      { "pages-outside", outside_mapping },
-		{ "kernel-address", kernel_address }, { "no-leader", no_leader },
+		{"self-parent", self_parent},	    {"overlapping-mappings", overlap},
+		{"lost-file", lost_file},	    {"pages-outside", outside_mapping},
+		{"kernel-address", kernel_address}, {"no-leader", no_leader},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {

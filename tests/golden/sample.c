@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define BYTES(s) ((ProtobufCBinaryData){ sizeof(s) - 1, (uint8_t *)(s) })
+#define BYTES(s) ((ProtobufCBinaryData){sizeof(s) - 1, (uint8_t *)(s)})
 
 static void init_attributes(struct sample *s)
 {
@@ -21,7 +21,7 @@ static void init_attributes(struct sample *s)
 	s->signals.n_action = 1;
 	s->signals.action = s->actions;
 	s->siginfo[0] = 10;
-	s->pending[0] = (ProtobufCBinaryData){ sizeof(s->siginfo), s->siginfo };
+	s->pending[0] = (ProtobufCBinaryData){sizeof(s->siginfo), s->siginfo};
 	s->signals.n_pending = 1;
 	s->signals.pending = s->pending;
 	cpx__thread_signals__init(&s->thread_signals);
@@ -38,8 +38,8 @@ static void init_thread(struct sample *s, Cpx__Thread *th, uint32_t tid)
 {
 	cpx__thread__init(th);
 	th->tid = tid;
-	th->gp_regs = (ProtobufCBinaryData){ sizeof(s->regs), s->regs };
-	th->xstate = (ProtobufCBinaryData){ sizeof(s->xstate), s->xstate };
+	th->gp_regs = (ProtobufCBinaryData){sizeof(s->regs), s->regs};
+	th->xstate = (ProtobufCBinaryData){sizeof(s->xstate), s->xstate};
 	th->comm = BYTES("sample");
 	th->signals = &s->thread_signals;
 	th->memory = &s->thread_memory;
@@ -100,7 +100,8 @@ static void init_vma(Cpx__Vma *v, uint64_t start, uint64_t pages, Cpx__Vma__Kind
 
 static void init_memory(struct sample *s)
 {
-	init_vma(&s->vma[0], 0x555555554000, 4, CPX__VMA__KIND__FILE_PRIVATE, PROT_READ | PROT_EXEC);
+	init_vma(&s->vma[0], 0x555555554000, 4, CPX__VMA__KIND__FILE_PRIVATE,
+		 PROT_READ | PROT_EXEC);
 	s->vma[0].file = 1;
 	init_vma(&s->vma[1], SAMPLE_HEAP, SAMPLE_PAGES, CPX__VMA__KIND__ANON,
 		 PROT_READ | PROT_WRITE);
@@ -170,7 +171,7 @@ static void init_descriptors(struct sample *s)
 
 void sample_init(struct sample *s)
 {
-	*s = (struct sample){ .codec_pages = 48 };
+	*s = (struct sample){.codec_pages = 48};
 	init_attributes(s);
 	init_tasks(s);
 	init_memory(s);
@@ -215,13 +216,13 @@ int sample_write_records(const struct sample *s, struct image_writer *w, struct 
 		enum record_type type;
 		const ProtobufCMessage *msg;
 	} records[] = {
-		{ RECORD_IMAGE, &s->image.base }, { RECORD_TASK, &s->root.base },
-		{ RECORD_TASK, &s->child.base },  { RECORD_TASK, &s->zombie.base },
-		{ RECORD_OBJECT, &s->object.base }, { RECORD_MM, &s->mm[0].base },
-		{ RECORD_MM, &s->mm[1].base },	  { RECORD_FILE, &s->file[0].base },
-		{ RECORD_FILE, &s->file[1].base }, { RECORD_FILE, &s->file[2].base },
-		{ RECORD_FILE, &s->file[3].base }, { RECORD_FILE, &s->file[4].base },
-		{ RECORD_FD_TABLE, &s->table[0].base }, { RECORD_FD_TABLE, &s->table[1].base },
+		{RECORD_IMAGE, &s->image.base},	      {RECORD_TASK, &s->root.base},
+		{RECORD_TASK, &s->child.base},	      {RECORD_TASK, &s->zombie.base},
+		{RECORD_OBJECT, &s->object.base},     {RECORD_MM, &s->mm[0].base},
+		{RECORD_MM, &s->mm[1].base},	      {RECORD_FILE, &s->file[0].base},
+		{RECORD_FILE, &s->file[1].base},      {RECORD_FILE, &s->file[2].base},
+		{RECORD_FILE, &s->file[3].base},      {RECORD_FILE, &s->file[4].base},
+		{RECORD_FD_TABLE, &s->table[0].base}, {RECORD_FD_TABLE, &s->table[1].base},
 	};
 	int r = 0;
 
@@ -233,7 +234,7 @@ int sample_write_records(const struct sample *s, struct image_writer *w, struct 
 static int write_data(struct image_writer *w, uint32_t object, uint64_t addr, unsigned page,
 		      unsigned n, struct err *err)
 {
-	struct extent e = { addr + page * CPX_PAGE_SIZE, n * CPX_PAGE_SIZE };
+	struct extent e = {addr + page * CPX_PAGE_SIZE, n * CPX_PAGE_SIZE};
 	_cleanup_free_ uint8_t *buf = malloc(e.len);
 
 	if (!buf)
@@ -245,8 +246,8 @@ static int write_data(struct image_writer *w, uint32_t object, uint64_t addr, un
 /* Two extents of one page each, apart. */
 static int write_sparse(struct image_writer *w, uint32_t object, struct err *err)
 {
-	struct extent e[2] = { { SAMPLE_HEAP + 50 * CPX_PAGE_SIZE, CPX_PAGE_SIZE },
-			       { SAMPLE_HEAP + 52 * CPX_PAGE_SIZE, CPX_PAGE_SIZE } };
+	struct extent e[2] = {{SAMPLE_HEAP + 50 * CPX_PAGE_SIZE, CPX_PAGE_SIZE},
+			      {SAMPLE_HEAP + 52 * CPX_PAGE_SIZE, CPX_PAGE_SIZE}};
 	uint8_t buf[2 * CPX_PAGE_SIZE];
 
 	sample_pages(50, 1, buf);
@@ -256,8 +257,8 @@ static int write_sparse(struct image_writer *w, uint32_t object, struct err *err
 
 int sample_write_chunks(const struct sample *s, struct image_writer *w, struct err *err)
 {
-	struct extent zero = { 0x555555555000, CPX_PAGE_SIZE };
-	struct extent inherit = { SAMPLE_HEAP, 2 * CPX_PAGE_SIZE };
+	struct extent zero = {0x555555555000, CPX_PAGE_SIZE};
+	struct extent inherit = {SAMPLE_HEAP, 2 * CPX_PAGE_SIZE};
 	int r = write_data(w, SAMPLE_OBJECT, 0, 2, 1, err);
 
 	if (r == 0)

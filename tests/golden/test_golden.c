@@ -61,7 +61,7 @@ static void check_content(struct image *im)
 
 static void test_good(void **state)
 {
-	static const char *const names[] = { "raw", "raw-aligned", "lz4", "zstd" };
+	static const char *const names[] = {"raw", "raw-aligned", "lz4", "zstd"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		_cleanup_close_ int fd = open_golden("good", names[i]);

@@ -66,9 +66,9 @@ static json_t *parse(const char *file)
 
 static void test_json(void **state)
 {
-	static const char *const arrays[] = { "tasks", "mms", "objects", "fd_tables", "files",
-					      "chunks" };
-	static const size_t sizes[] = { 3, 2, 1, 2, 5, 6 };
+	static const char *const arrays[] = {"tasks",	  "mms",   "objects",
+					     "fd_tables", "files", "chunks"};
+	static const size_t sizes[] = {3, 2, 1, 2, 5, 6};
 	json_t *root = parse(GOOD("lz4")), *task, *thread, *regs;
 
 	for (size_t i = 0; i < ARRAY_SIZE(arrays); i++)
@@ -89,7 +89,7 @@ static void test_json(void **state)
 /* path: how to open the image while the descriptor that is returned stays open. */
 static int store(const struct sample *s, char path[64])
 {
-	struct image_writer_options o = { CODEC_LZ4 };
+	struct image_writer_options o = {CODEC_LZ4};
 	struct err err = ERR_INIT;
 	int fd = memfd_create("image", MFD_CLOEXEC);
 
@@ -98,16 +98,18 @@ static int store(const struct sample *s, char path[64])
 	return fd;
 }
 
-/* Names that would steer a terminal, numbers that JSON readers cannot hold, bytes that are no text. */
+/* Names that would steer a terminal, numbers that JSON readers cannot hold, bytes that are no text.
+ */
 static void test_hostile_text(void **state)
 {
-	Cpx__Rlimit limit = CPX__RLIMIT__INIT, *limits[1] = { &limit };
+	Cpx__Rlimit limit = CPX__RLIMIT__INIT, *limits[1] = {&limit};
 	struct sample s;
 	char path[64];
 
 	sample_init(&s);
-	s.root.comm = (ProtobufCBinaryData){ 7, (uint8_t *)"a\033[2Jb\n" };
-	s.child.comm = (ProtobufCBinaryData){ 3, (uint8_t *)"\xff\xfe""x" };
+	s.root.comm = (ProtobufCBinaryData){7, (uint8_t *)"a\033[2Jb\n"};
+	s.child.comm = (ProtobufCBinaryData){3, (uint8_t *)"\xff\xfe"
+							   "x"};
 	limit.soft = limit.hard = UINT64_MAX;
 	s.root.n_rlimit = 1;
 	s.root.rlimit = limits;
@@ -118,14 +120,15 @@ static void test_hostile_text(void **state)
 
 	assert_null(strchr(text, '\033'));
 	assert_has(text, "a?[2Jb?");
-	assert_string_equal(json_string_value(json_object_get(json_object_get(task, "comm"), "hex")),
-			    "611b5b324a620a");
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(task, "comm"), "hex")),
+		"611b5b324a620a");
 	task = json_array_get(json_object_get(task, "rlimit"), 0);
 	assert_string_equal(json_string_value(json_object_get(task, "hard")),
 			    "18446744073709551615");
 	task = json_array_get(json_object_get(root, "tasks"), 1);
-	assert_string_equal(json_string_value(json_object_get(json_object_get(task, "comm"), "hex")),
-			    "fffe78");
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(task, "comm"), "hex")), "fffe78");
 	json_decref(root);
 }
 
@@ -136,7 +139,7 @@ static void test_deep_tree(void **state)
 	_cleanup_free_ Cpx__Task *zombie = calloc(DEPTH, sizeof(*zombie));
 	_cleanup_close_ int fd = memfd_create("image", MFD_CLOEXEC);
 	struct cpx_result r = CPX_RESULT_INIT;
-	struct image_writer_options o = { CODEC_LZ4 };
+	struct image_writer_options o = {CODEC_LZ4};
 	struct err err = ERR_INIT;
 	struct image_writer *w;
 	struct sample s;
@@ -171,11 +174,13 @@ static void test_errors(void **state)
 	static const struct {
 		const char *file, *error;
 	} cases[] = {
-		{ BAD("newer"), BAD("newer") ": image has format version 2, newer than this cpx reads (1)" },
-		{ BAD("foreign"), BAD("foreign") ": not a cpx image" },
-		{ BAD("flipped-chunk"), BAD("flipped-chunk") ": image is corrupt: wrong checksum of a chunk" },
-		{ "/nonexistent", "/nonexistent: cannot open: No such file or directory" },
-		{ "/tmp", "/tmp: is a directory, not a cpx image" },
+		{BAD("newer"),
+		 BAD("newer") ": image has format version 2, newer than this cpx reads (1)"},
+		{BAD("foreign"), BAD("foreign") ": not a cpx image"},
+		{BAD("flipped-chunk"),
+		 BAD("flipped-chunk") ": image is corrupt: wrong checksum of a chunk"},
+		{"/nonexistent", "/nonexistent: cannot open: No such file or directory"},
+		{"/tmp", "/tmp: is a directory, not a cpx image"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {

@@ -145,9 +145,8 @@ def _fdinfo(pid, fd):
     info = _fields(read(f"/proc/{pid}/fdinfo/{fd}"), FDINFO)
     if "flags" in info:
         info["flags"] = oct(int(info["flags"], 8) & ~O_LARGEFILE)
-    if "lock" in info:  # without the number; whose only where it is the process's
-        info["lock"] = re.sub(r"(^|\|)\d+: ", r"\1", info["lock"])
-        info["lock"] = re.sub(r"((?:FLOCK|OFDLCK) +\w+ +\w+) -?\d+", r"\1", info["lock"])
+    if "lock" in info:  # without its number and the owner's PID, which is another one from outside
+        info["lock"] = re.sub(r"(?:^|(?<=\|))\d+: (\S+ \S+ \S+) \S+", r"\1", info["lock"])
         info["lock"] = re.sub(r"(POSIX +\w+ +\w+) (\d+)", lambda m: f"{m[1]} {inner_pid(m[2])}", info["lock"])
     return info
 
@@ -166,7 +165,9 @@ def _task(pid):
     threads = {}
     for tid in sorted(os.listdir(f"/proc/{pid}/task"), key=int):
         status = read(f"/proc/{pid}/task/{tid}/status")
-        kept = _fields(status, STATUS + ("State", "NSpid", "NSpgid", "NSsid"))
+        ids = ("State", "NSpid", "NSpgid", "NSsid")
+        is_over = state(f"{pid}/task/{tid}") == "Z"
+        kept = _fields(status, ids if is_over else STATUS + ids)
         kept["State"] = "T" if kept.get("State", "").startswith("T") else \
             "Z" if kept.get("State", "").startswith("Z") else "alive"
         for key in ("NSpid", "NSpgid", "NSsid"):  # as seen inside

@@ -64,12 +64,12 @@ static void test_text(void **state)
 
 static void test_refusals(void **state)
 {
-	struct refusals list = { 0 };
+	struct refusals list = {0};
 	char line[128];
 
 	for (int i = 0; i < 100; i++)
-		assert_int_equal(refuse(&list, i, i % 2 ? "redis-server" : "", i % 3 ? "fd 7" : NULL,
-					"cannot be %s", "checkpointed"),
+		assert_int_equal(refuse(&list, i, i % 2 ? "redis-server" : "",
+					i % 3 ? "fd 7" : NULL, "cannot be %s", "checkpointed"),
 				 0);
 	assert_int_equal(list.n, 100);
 	refusal_format(&list.item[0], line, sizeof(line));

@@ -24,7 +24,7 @@ struct blob {
 
 static struct blob make(const struct sample *s, enum codec codec, bool page_aligned)
 {
-	struct image_writer_options o = { .codec = codec, .page_aligned = page_aligned };
+	struct image_writer_options o = {.codec = codec, .page_aligned = page_aligned};
 	struct err err = ERR_INIT;
 	struct blob b;
 
@@ -68,8 +68,8 @@ static void check_extent_data(const struct chunk_ref *c, const uint8_t *buf)
 		unsigned page = (c->ext[i].addr - base) / CPX_PAGE_SIZE;
 
 		for (uint64_t k = 0; k < c->ext[i].len; k++)
-			assert_int_equal(buf[k], sample_byte(page + k / CPX_PAGE_SIZE,
-							     k % CPX_PAGE_SIZE));
+			assert_int_equal(buf[k],
+					 sample_byte(page + k / CPX_PAGE_SIZE, k % CPX_PAGE_SIZE));
 		buf += c->ext[i].len;
 	}
 }
@@ -95,8 +95,8 @@ static void check_chunks(struct image *im)
 		uint32_t object;
 		enum chunk_kind kind;
 	} expected[] = {
-		{ SAMPLE_OBJECT, CHUNK_DATA }, { 1, CHUNK_DATA },    { 1, CHUNK_ZERO },
-		{ 1, CHUNK_DATA },	       { 2, CHUNK_INHERIT }, { 2, CHUNK_DATA },
+		{SAMPLE_OBJECT, CHUNK_DATA}, {1, CHUNK_DATA}, {1, CHUNK_ZERO}, {1, CHUNK_DATA},
+		{2, CHUNK_INHERIT},	     {2, CHUNK_DATA},
 	};
 	_cleanup_free_ uint8_t *buf = malloc(CHUNK_MAX);
 	struct err err = ERR_INIT;
@@ -139,9 +139,9 @@ static const struct {
 	int level;
 	bool page_aligned;
 } variants[] = {
-	{ CODEC_NONE, 0, false }, { CODEC_NONE, 0, true }, { CODEC_LZ4, 0, false },
-	{ CODEC_LZ4, 0, true },	  { CODEC_LZ4, 9, false }, { CODEC_ZSTD, 0, false },
-	{ CODEC_ZSTD, 1, true },  { CODEC_ZSTD, 19, false },
+	{CODEC_NONE, 0, false}, {CODEC_NONE, 0, true},	 {CODEC_LZ4, 0, false},
+	{CODEC_LZ4, 0, true},	{CODEC_LZ4, 9, false},	 {CODEC_ZSTD, 0, false},
+	{CODEC_ZSTD, 1, true},	{CODEC_ZSTD, 19, false},
 };
 
 static void test_memory(void **state)
@@ -168,8 +168,8 @@ static void test_file(void **state)
 
 	sample_init(&s);
 	for (size_t i = 0; i < ARRAY_SIZE(variants); i++) {
-		struct image_writer_options o = { variants[i].codec, variants[i].level,
-						  variants[i].page_aligned };
+		struct image_writer_options o = {variants[i].codec, variants[i].level,
+						 variants[i].page_aligned};
 		_cleanup_close_ int fd = memfd_create("image", MFD_CLOEXEC);
 		struct err err = ERR_INIT;
 		struct source src;
@@ -207,8 +207,8 @@ static void test_pipe(void **state)
 
 	sample_init(&s);
 	for (size_t i = 0; i < ARRAY_SIZE(variants); i++) {
-		struct pipe_writer p = { &s, { variants[i].codec, variants[i].level,
-					       variants[i].page_aligned } };
+		struct pipe_writer p = {
+			&s, {variants[i].codec, variants[i].level, variants[i].page_aligned}};
 		struct err err = ERR_INIT;
 		struct source src;
 		pthread_t thread;
@@ -235,7 +235,7 @@ static void test_pipe(void **state)
 static void test_append(void **state)
 {
 	_cleanup_close_ int fd = memfd_create("image", MFD_CLOEXEC);
-	struct image_writer_options o = { CODEC_LZ4 };
+	struct image_writer_options o = {CODEC_LZ4};
 	struct err err = ERR_INIT;
 	struct source src;
 	struct sample s;
@@ -258,10 +258,10 @@ static void write_at(int fd, const void *data, size_t len, uint64_t offset)
 /* Reserved chunks, finished in another order than reserved, between ordinary ones. */
 static void test_reserve(void **state)
 {
-	struct extent e[2] = { { SAMPLE_HEAP, 2 * CPX_PAGE_SIZE },
-			       { SAMPLE_HEAP + 4 * CPX_PAGE_SIZE, CPX_PAGE_SIZE } };
-	struct extent zero = { 0x555555555000, CPX_PAGE_SIZE };
-	struct image_writer_options o = { .page_aligned = true };
+	struct extent e[2] = {{SAMPLE_HEAP, 2 * CPX_PAGE_SIZE},
+			      {SAMPLE_HEAP + 4 * CPX_PAGE_SIZE, CPX_PAGE_SIZE}};
+	struct extent zero = {0x555555555000, CPX_PAGE_SIZE};
+	struct image_writer_options o = {.page_aligned = true};
 	_cleanup_close_ int fd = memfd_create("image", MFD_CLOEXEC);
 	uint8_t buf[2 * CPX_PAGE_SIZE];
 	uint64_t offset[2], size;
@@ -282,7 +282,8 @@ static void test_reserve(void **state)
 	assert_int_equal(offset[1] % CPX_PAGE_SIZE, 0);
 	sample_pages(4, 1, buf);
 	write_at(fd, buf, CPX_PAGE_SIZE, offset[1]);
-	assert_int_equal(image_finish_chunk(w, handle[1], format_hash(buf, CPX_PAGE_SIZE), &err), 0);
+	assert_int_equal(image_finish_chunk(w, handle[1], format_hash(buf, CPX_PAGE_SIZE), &err),
+			 0);
 	assert_true(image_writer_seal(w, &size, &err) < 0);
 	sample_pages(0, 2, buf);
 	write_at(fd, buf, sizeof(buf), offset[0]);
@@ -311,8 +312,8 @@ static void test_reserve(void **state)
 /* Without anything to lean on, room cannot be reserved. */
 static void test_reserve_stream(void **state)
 {
-	struct extent e = { SAMPLE_HEAP, CPX_PAGE_SIZE };
-	struct image_writer_options o = { 0 };
+	struct extent e = {SAMPLE_HEAP, CPX_PAGE_SIZE};
+	struct image_writer_options o = {0};
 	struct image_writer *w;
 	struct err err = ERR_INIT;
 	uint64_t offset;
@@ -340,7 +341,7 @@ static void *prepare(void *arg)
 
 	for (unsigned i = 0; i < 8; i++) {
 		unsigned page = p->first + i;
-		struct extent e = { SAMPLE_HEAP + page * CPX_PAGE_SIZE, CPX_PAGE_SIZE };
+		struct extent e = {SAMPLE_HEAP + page * CPX_PAGE_SIZE, CPX_PAGE_SIZE};
 		struct err err = ERR_INIT;
 
 		sample_pages(page, 1, buf);
@@ -353,9 +354,9 @@ static void *prepare(void *arg)
 /* Chunks compressed by several threads and written in whatever order. */
 static void test_prepared(void **state)
 {
-	struct image_writer_options o = { CODEC_ZSTD, 1 };
+	struct image_writer_options o = {CODEC_ZSTD, 1};
 	_cleanup_close_ int fd = memfd_create("image", MFD_CLOEXEC);
-	struct preparing p[2] = { { .o = &o }, { .o = &o, .first = 8 } };
+	struct preparing p[2] = {{.o = &o}, {.o = &o, .first = 8}};
 	struct err err = ERR_INIT;
 	struct image_writer *w;
 	pthread_t thread[2];
@@ -387,10 +388,10 @@ static void test_prepared(void **state)
 
 static void test_writer_order(void **state)
 {
-	struct extent e = { SAMPLE_HEAP, CPX_PAGE_SIZE }, odd = { SAMPLE_HEAP, 100 };
+	struct extent e = {SAMPLE_HEAP, CPX_PAGE_SIZE}, odd = {SAMPLE_HEAP, 100};
 	_cleanup_close_ int fd = memfd_create("image", MFD_CLOEXEC);
-	struct image_writer_options o = { 0 };
-	uint8_t page[CPX_PAGE_SIZE] = { 0 };
+	struct image_writer_options o = {0};
+	uint8_t page[CPX_PAGE_SIZE] = {0};
 	struct err err = ERR_INIT;
 	struct image_writer *w;
 	struct sample s;
@@ -412,7 +413,7 @@ static void test_writer_order(void **state)
 static void test_writer_errors(void **state)
 {
 	_cleanup_close_ int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
-	struct image_writer_options o = { 0 };
+	struct image_writer_options o = {0};
 	struct image_writer *w;
 	struct err err = ERR_INIT;
 	int fds[2];
@@ -428,7 +429,8 @@ static void test_writer_errors(void **state)
 
 /* ---- damage ---- */
 
-/* A small image: one page of memory data in each of a few chunks, so that every byte can be tried. */
+/* A small image: one page of memory data in each of a few chunks, so that every byte can be tried.
+ */
 static struct blob make_small(enum codec codec, bool page_aligned)
 {
 	struct sample s;
@@ -528,7 +530,7 @@ static void test_damaged_stream(void **state)
 
 static void test_foreign(void **state)
 {
-	static const char *const foreign[] = { "", "x", "#!/bin/sh\n", "\177ELF" };
+	static const char *const foreign[] = {"", "x", "#!/bin/sh\n", "\177ELF"};
 	_cleanup_free_ uint8_t *noise = calloc(1, 5000);
 	struct err err = ERR_INIT;
 	struct source src;
@@ -545,7 +547,7 @@ static void test_foreign(void **state)
 
 static void test_newer(void **state)
 {
-	struct format_header h = { .version = FORMAT_VERSION + 1 };
+	struct format_header h = {.version = FORMAT_VERSION + 1};
 	struct blob b = make_small(CODEC_LZ4, false);
 	struct err err = ERR_INIT;
 
@@ -570,7 +572,7 @@ static void test_trailing(void **state)
 static int verify_with_record(uint32_t type)
 {
 	_cleanup_close_ int fd = memfd_create("image", MFD_CLOEXEC);
-	struct image_writer_options o = { 0 };
+	struct image_writer_options o = {0};
 	struct err err = ERR_INIT;
 	struct image_writer *w;
 	struct source src;
@@ -599,89 +601,323 @@ static void test_unknown_records(void **state)
 
 /* ---- inconsistent references ---- */
 
-static void break_root_pid(struct sample *s) { s->image.root_pid = 5; }
-static void break_parent(struct sample *s) { s->child.ppid = 99; }
-static void break_self_parent(struct sample *s) { s->child.ppid = 102; }
-static void break_second_root(struct sample *s) { s->child.ppid = 0; }
-static void break_cycle(struct sample *s) { s->root.ppid = 102; }
-static void break_zombie_parent(struct sample *s) { s->child.ppid = 103; s->zombie.ppid = 100; }
-static void break_pid_twice(struct sample *s) { s->zombie.pid = 102; }
-static void break_tid_twice(struct sample *s) { s->thread[1].tid = 102; }
-static void break_leader(struct sample *s) { s->thread[0].tid = 105; }
-static void break_no_thread(struct sample *s) { s->child.n_thread = 0; }
-static void break_all_exited(struct sample *s) { s->thread[2].exited = true; }
-static void break_exited_thread(struct sample *s) { s->thread[1].exited = true; }
-static void break_pid_zero(struct sample *s) { s->zombie.pid = 0; }
-static void break_pid_huge(struct sample *s) { s->zombie.pid = 1u << 31; }
-static void break_regs(struct sample *s) { s->thread[1].gp_regs.len = 8; }
-static void break_creds(struct sample *s) { s->thread[1].creds = NULL; }
-static void break_fs(struct sample *s) { s->child.fs = NULL; }
-static void break_cwd_nul(struct sample *s) { s->fs.cwd = (ProtobufCBinaryData){ 3, (uint8_t *)"/\0x" }; }
-static void break_siginfo(struct sample *s) { s->pending[0].len = 64; }
-static void break_signo(struct sample *s) { s->action.signo = 65; }
-static void break_mm(struct sample *s) { s->child.mm = 7; }
-static void break_fd_table(struct sample *s) { s->child.fd_table = 7; }
-static void break_zombie_mm(struct sample *s) { s->zombie.mm = 1; }
-static void break_state(struct sample *s) { s->zombie.state = 9; }
-static void break_mm_order(struct sample *s) { s->mm[0].parent_mm = 2; }
-static void break_mm_self(struct sample *s) { s->mm[0].parent_mm = 1; }
-static void break_mm_pid(struct sample *s) { s->mm[1].pid = 100; }
-static void break_exe(struct sample *s) { s->mm[0].exe_file = 42; }
-static void break_mm_id(struct sample *s) { s->object.id = 1; s->vma[2].object = 1; }
-static void break_vma_align(struct sample *s) { s->vma[1].end += 1; }
-static void break_vma_empty(struct sample *s) { s->vma[0].end = s->vma[0].start; }
-static void break_vma_order(struct sample *s) { s->vmas[0] = &s->vma[1]; s->vmas[1] = &s->vma[0]; }
-static void break_vma_overlap(struct sample *s) { s->vma[0].end = SAMPLE_HEAP + CPX_PAGE_SIZE; }
-static void break_vma_kernel(struct sample *s) { s->vma[2].end = 0xffffffffff600000; }
-static void break_vma_file(struct sample *s) { s->vma[0].file = 50; }
-static void break_vma_object(struct sample *s) { s->vma[2].object = 50; }
-static void break_vma_object_type(struct sample *s) { s->object.type = CPX__OBJECT__TYPE__MEMFD; }
-static void break_vma_anon_file(struct sample *s) { s->vma[1].file = 1; }
-static void break_vma_kind(struct sample *s) { s->vma[1].kind = 70; }
-static void break_vma_prot(struct sample *s) { s->vma[1].prot = 8; }
-static void break_vma_offset(struct sample *s) { s->vma[0].offset = -CPX_PAGE_SIZE; }
-static void break_vdso(struct sample *s) { s->mm[0].vdso = SAMPLE_HEAP; }
-static void break_brk(struct sample *s) { s->mm[0].start_brk = 0x1000; }
-static void break_bound(struct sample *s) { s->mm[0].env_end = -1; }
-static void break_fd_twice(struct sample *s) { s->fd[2].fd = 1; }
-static void break_fd_file(struct sample *s) { s->fd[2].file = 20; }
-static void break_two_bodies(struct sample *s) { s->file[0].pipe = &s->pipe; }
-static void break_no_body(struct sample *s) { s->file[0].regular = NULL; }
-static void break_ghost(struct sample *s) { s->regular.ghost = SAMPLE_OBJECT; }
-static void break_path(struct sample *s) { s->regular.path = NULL; }
-static void break_peer(struct sample *s) { s->socket[0].peer_ino = 5; }
-static void break_peer_self(struct sample *s) { s->socket[0].peer_ino = 88; }
-static void break_ino_twice(struct sample *s) { s->socket[1].ino = 88; }
-static void break_sysv(struct sample *s) { s->object.type = CPX__OBJECT__TYPE__SYSV; }
-static void break_object_size(struct sample *s) { s->object.size = CPX_PAGE_SIZE; }
-static void break_inherit(struct sample *s) { s->mm[1].parent_mm = 0; }
-static void break_heap(struct sample *s) { s->vma[1].end = SAMPLE_HEAP + 10 * CPX_PAGE_SIZE; }
+static void break_root_pid(struct sample *s)
+{
+	s->image.root_pid = 5;
+}
+static void break_parent(struct sample *s)
+{
+	s->child.ppid = 99;
+}
+static void break_self_parent(struct sample *s)
+{
+	s->child.ppid = 102;
+}
+static void break_second_root(struct sample *s)
+{
+	s->child.ppid = 0;
+}
+static void break_cycle(struct sample *s)
+{
+	s->root.ppid = 102;
+}
+static void break_zombie_parent(struct sample *s)
+{
+	s->child.ppid = 103;
+	s->zombie.ppid = 100;
+}
+static void break_pid_twice(struct sample *s)
+{
+	s->zombie.pid = 102;
+}
+static void break_tid_twice(struct sample *s)
+{
+	s->thread[1].tid = 102;
+}
+static void break_leader(struct sample *s)
+{
+	s->thread[0].tid = 105;
+}
+static void break_no_thread(struct sample *s)
+{
+	s->child.n_thread = 0;
+}
+static void break_all_exited(struct sample *s)
+{
+	s->thread[2].exited = true;
+}
+static void break_exited_thread(struct sample *s)
+{
+	s->thread[1].exited = true;
+}
+static void break_pid_zero(struct sample *s)
+{
+	s->zombie.pid = 0;
+}
+static void break_pid_huge(struct sample *s)
+{
+	s->zombie.pid = 1u << 31;
+}
+static void break_regs(struct sample *s)
+{
+	s->thread[1].gp_regs.len = 8;
+}
+static void break_creds(struct sample *s)
+{
+	s->thread[1].creds = NULL;
+}
+static void break_fs(struct sample *s)
+{
+	s->child.fs = NULL;
+}
+static void break_cwd_nul(struct sample *s)
+{
+	s->fs.cwd = (ProtobufCBinaryData){3, (uint8_t *)"/\0x"};
+}
+static void break_siginfo(struct sample *s)
+{
+	s->pending[0].len = 64;
+}
+static void break_signo(struct sample *s)
+{
+	s->action.signo = 65;
+}
+static void break_mm(struct sample *s)
+{
+	s->child.mm = 7;
+}
+static void break_fd_table(struct sample *s)
+{
+	s->child.fd_table = 7;
+}
+static void break_zombie_mm(struct sample *s)
+{
+	s->zombie.mm = 1;
+}
+static void break_state(struct sample *s)
+{
+	s->zombie.state = 9;
+}
+static void break_mm_order(struct sample *s)
+{
+	s->mm[0].parent_mm = 2;
+}
+static void break_mm_self(struct sample *s)
+{
+	s->mm[0].parent_mm = 1;
+}
+static void break_mm_pid(struct sample *s)
+{
+	s->mm[1].pid = 100;
+}
+static void break_exe(struct sample *s)
+{
+	s->mm[0].exe_file = 42;
+}
+static void break_mm_id(struct sample *s)
+{
+	s->object.id = 1;
+	s->vma[2].object = 1;
+}
+static void break_vma_align(struct sample *s)
+{
+	s->vma[1].end += 1;
+}
+static void break_vma_empty(struct sample *s)
+{
+	s->vma[0].end = s->vma[0].start;
+}
+static void break_vma_order(struct sample *s)
+{
+	s->vmas[0] = &s->vma[1];
+	s->vmas[1] = &s->vma[0];
+}
+static void break_vma_overlap(struct sample *s)
+{
+	s->vma[0].end = SAMPLE_HEAP + CPX_PAGE_SIZE;
+}
+static void break_vma_kernel(struct sample *s)
+{
+	s->vma[2].end = 0xffffffffff600000;
+}
+static void break_vma_file(struct sample *s)
+{
+	s->vma[0].file = 50;
+}
+static void break_vma_object(struct sample *s)
+{
+	s->vma[2].object = 50;
+}
+static void break_vma_object_type(struct sample *s)
+{
+	s->object.type = CPX__OBJECT__TYPE__MEMFD;
+}
+static void break_vma_anon_file(struct sample *s)
+{
+	s->vma[1].file = 1;
+}
+static void break_vma_kind(struct sample *s)
+{
+	s->vma[1].kind = 70;
+}
+static void break_vma_prot(struct sample *s)
+{
+	s->vma[1].prot = 8;
+}
+static void break_vma_offset(struct sample *s)
+{
+	s->vma[0].offset = -CPX_PAGE_SIZE;
+}
+static void break_vdso(struct sample *s)
+{
+	s->mm[0].vdso = SAMPLE_HEAP;
+}
+static void break_brk(struct sample *s)
+{
+	s->mm[0].start_brk = 0x1000;
+}
+static void break_bound(struct sample *s)
+{
+	s->mm[0].env_end = -1;
+}
+static void break_fd_twice(struct sample *s)
+{
+	s->fd[2].fd = 1;
+}
+static void break_fd_file(struct sample *s)
+{
+	s->fd[2].file = 20;
+}
+static void break_two_bodies(struct sample *s)
+{
+	s->file[0].pipe = &s->pipe;
+}
+static void break_no_body(struct sample *s)
+{
+	s->file[0].regular = NULL;
+}
+static void break_ghost(struct sample *s)
+{
+	s->regular.ghost = SAMPLE_OBJECT;
+}
+static void break_path(struct sample *s)
+{
+	s->regular.path = NULL;
+}
+static void break_peer(struct sample *s)
+{
+	s->socket[0].peer_ino = 5;
+}
+static void break_peer_self(struct sample *s)
+{
+	s->socket[0].peer_ino = 88;
+}
+static void break_ino_twice(struct sample *s)
+{
+	s->socket[1].ino = 88;
+}
+static void break_sysv(struct sample *s)
+{
+	s->object.type = CPX__OBJECT__TYPE__SYSV;
+}
+static void break_object_size(struct sample *s)
+{
+	s->object.size = CPX_PAGE_SIZE;
+}
+static void break_inherit(struct sample *s)
+{
+	s->mm[1].parent_mm = 0;
+}
+static void break_heap(struct sample *s)
+{
+	s->vma[1].end = SAMPLE_HEAP + 10 * CPX_PAGE_SIZE;
+}
 static void break_shared_pages(struct sample *s)
 {
 	s->vma[1].kind = CPX__VMA__KIND__FILE_SHARED;
 	s->vma[1].file = 1;
 }
-static void break_arch(struct sample *s) { s->host.arch = (char *)"pdp11"; }
-static void break_host(struct sample *s) { s->image.host = NULL; }
-static void break_page_size(struct sample *s) { s->host.page_size = 65536; }
+static void break_arch(struct sample *s)
+{
+	s->host.arch = (char *)"pdp11";
+}
+static void break_host(struct sample *s)
+{
+	s->image.host = NULL;
+}
+static void break_page_size(struct sample *s)
+{
+	s->host.page_size = 65536;
+}
 
-#define BREAK(f) { #f, break_##f }
+#define BREAK(f)                                                                                   \
+	{                                                                                          \
+#f, break_##f                                                                      \
+	}
 static const struct {
 	const char *name;
 	void (*fn)(struct sample *s);
 } breaks[] = {
-	BREAK(root_pid), BREAK(parent), BREAK(self_parent), BREAK(second_root), BREAK(cycle), BREAK(zombie_parent),
-	BREAK(pid_twice), BREAK(tid_twice), BREAK(leader), BREAK(no_thread), BREAK(all_exited),
-	BREAK(exited_thread), BREAK(pid_zero), BREAK(pid_huge), BREAK(regs), BREAK(creds),
-	BREAK(fs), BREAK(cwd_nul), BREAK(siginfo), BREAK(signo), BREAK(mm), BREAK(fd_table),
-	BREAK(zombie_mm), BREAK(state), BREAK(mm_order), BREAK(mm_self), BREAK(mm_pid),
-	BREAK(exe), BREAK(mm_id), BREAK(vma_align), BREAK(vma_empty), BREAK(vma_order),
-	BREAK(vma_overlap), BREAK(vma_kernel), BREAK(vma_file), BREAK(vma_object),
-	BREAK(vma_object_type), BREAK(vma_anon_file), BREAK(vma_kind), BREAK(vma_prot),
-	BREAK(vma_offset), BREAK(vdso), BREAK(brk), BREAK(bound), BREAK(fd_twice),
-	BREAK(fd_file), BREAK(two_bodies), BREAK(no_body), BREAK(ghost), BREAK(path),
-	BREAK(peer), BREAK(peer_self), BREAK(ino_twice), BREAK(sysv), BREAK(object_size),
-	BREAK(inherit), BREAK(heap), BREAK(shared_pages), BREAK(arch), BREAK(host),
+	BREAK(root_pid),
+	BREAK(parent),
+	BREAK(self_parent),
+	BREAK(second_root),
+	BREAK(cycle),
+	BREAK(zombie_parent),
+	BREAK(pid_twice),
+	BREAK(tid_twice),
+	BREAK(leader),
+	BREAK(no_thread),
+	BREAK(all_exited),
+	BREAK(exited_thread),
+	BREAK(pid_zero),
+	BREAK(pid_huge),
+	BREAK(regs),
+	BREAK(creds),
+	BREAK(fs),
+	BREAK(cwd_nul),
+	BREAK(siginfo),
+	BREAK(signo),
+	BREAK(mm),
+	BREAK(fd_table),
+	BREAK(zombie_mm),
+	BREAK(state),
+	BREAK(mm_order),
+	BREAK(mm_self),
+	BREAK(mm_pid),
+	BREAK(exe),
+	BREAK(mm_id),
+	BREAK(vma_align),
+	BREAK(vma_empty),
+	BREAK(vma_order),
+	BREAK(vma_overlap),
+	BREAK(vma_kernel),
+	BREAK(vma_file),
+	BREAK(vma_object),
+	BREAK(vma_object_type),
+	BREAK(vma_anon_file),
+	BREAK(vma_kind),
+	BREAK(vma_prot),
+	BREAK(vma_offset),
+	BREAK(vdso),
+	BREAK(brk),
+	BREAK(bound),
+	BREAK(fd_twice),
+	BREAK(fd_file),
+	BREAK(two_bodies),
+	BREAK(no_body),
+	BREAK(ghost),
+	BREAK(path),
+	BREAK(peer),
+	BREAK(peer_self),
+	BREAK(ino_twice),
+	BREAK(sysv),
+	BREAK(object_size),
+	BREAK(inherit),
+	BREAK(heap),
+	BREAK(shared_pages),
+	BREAK(arch),
+	BREAK(host),
 	BREAK(page_size),
 };
 
@@ -689,7 +925,7 @@ static const struct {
 static void test_references(void **state)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(breaks); i++) {
-		struct image_writer_options o = { CODEC_LZ4 };
+		struct image_writer_options o = {CODEC_LZ4};
 		struct err err = ERR_INIT;
 		struct sample s;
 		struct blob b;
@@ -709,9 +945,9 @@ static void test_references(void **state)
 static void test_overlapping_chunks(void **state)
 {
 	_cleanup_close_ int fd = memfd_create("image", MFD_CLOEXEC);
-	struct extent e = { SAMPLE_HEAP, CPX_PAGE_SIZE };
-	struct image_writer_options o = { 0 };
-	uint8_t page[CPX_PAGE_SIZE] = { 1 };
+	struct extent e = {SAMPLE_HEAP, CPX_PAGE_SIZE};
+	struct image_writer_options o = {0};
+	uint8_t page[CPX_PAGE_SIZE] = {1};
 	struct err err = ERR_INIT;
 	struct image_writer *w;
 	struct source src;
@@ -747,15 +983,15 @@ static void test_sizes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_memory),	     cmocka_unit_test(test_file),
-		cmocka_unit_test(test_pipe),	     cmocka_unit_test(test_append),
-		cmocka_unit_test(test_reserve),	     cmocka_unit_test(test_reserve_stream),
-		cmocka_unit_test(test_prepared),     cmocka_unit_test(test_writer_order),
+		cmocka_unit_test(test_memory),	      cmocka_unit_test(test_file),
+		cmocka_unit_test(test_pipe),	      cmocka_unit_test(test_append),
+		cmocka_unit_test(test_reserve),	      cmocka_unit_test(test_reserve_stream),
+		cmocka_unit_test(test_prepared),      cmocka_unit_test(test_writer_order),
 		cmocka_unit_test(test_writer_errors), cmocka_unit_test(test_flipped),
-		cmocka_unit_test(test_truncated),    cmocka_unit_test(test_damaged_stream),
-		cmocka_unit_test(test_foreign),	     cmocka_unit_test(test_newer),
-		cmocka_unit_test(test_trailing),     cmocka_unit_test(test_unknown_records),
-		cmocka_unit_test(test_references),   cmocka_unit_test(test_overlapping_chunks),
+		cmocka_unit_test(test_truncated),     cmocka_unit_test(test_damaged_stream),
+		cmocka_unit_test(test_foreign),	      cmocka_unit_test(test_newer),
+		cmocka_unit_test(test_trailing),      cmocka_unit_test(test_unknown_records),
+		cmocka_unit_test(test_references),    cmocka_unit_test(test_overlapping_chunks),
 		cmocka_unit_test(test_sizes),
 	};
 
