@@ -151,7 +151,8 @@ static void start_coordinator(const struct plan *p, int (*body)(void *, int), vo
 	struct err err = ERR_INIT;
 	int gone[2];
 	pid_t pid;
-	uint64_t flags = CLONE_PARENT | (p->new_pid_ns ? CLONE_NEWPID | CLONE_NEWNS : 0);
+	uint64_t flags = CLONE_PARENT | (p->new_pid_ns ? CLONE_NEWPID | CLONE_NEWNS : 0) |
+			 (p->new_ipc_ns ? CLONE_NEWIPC : 0);
 
 	if (pipe2(gone, O_CLOEXEC) < 0) {
 		err_sys(&err, -errno, "cannot make a pipe");

@@ -384,10 +384,11 @@ static int coordinator(void *arg, int channel)
 	struct restoration *j = arg;
 	struct err err = ERR_INIT;
 	pid_t root = j->image->info->root_pid;
-	struct report failed = {.what = REPORT_FAILED};
+	struct report failed = {.what = REPORT_FAILED}, goes_on = {.what = REPORT_RUNNING};
 
+	/* What is told last: that the end of cpx is not ours any more. */
 	if (build_inside(j, channel, &err) < 0 || await_consent(j, channel, &err) < 0 ||
-	    let_go(j, &err) < 0) {
+	    let_go(j, &err) < 0 || report_send(channel, &goes_on, -1, &err) < 0) {
 		failed.err = err;
 		report_send(channel, &failed, -1, NULL);
 		return 1;
@@ -438,6 +439,7 @@ static int restore_inside(struct restoration *j, struct err *err)
 {
 	_cleanup_close_ int channel = -1;
 	_cleanup_close_ int pidfd = -1;
+	_cleanup_close_ int no_fd = -1;
 	pid_t pid;
 	int r;
 
@@ -447,6 +449,8 @@ static int restore_inside(struct restoration *j, struct err *err)
 		r = await_running(channel, &pidfd, err);
 	if (r == 0)
 		r = note_root(j, channel, pidfd, err);
+	if (r == 0)
+		r = await_running(channel, &no_fd, err);
 	if (r == 0 && !j->o->detach)
 		return stand_by_outside(j, pid, channel, pidfd, err);
 	if (r < 0 && channel >= 0) {
