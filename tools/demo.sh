@@ -33,6 +33,19 @@ number() { cut -d: -f1 <<<"$1"; }
 percent() { sed -n 's/.* \([0-9]*\)% done.*/\1/p' <<<"$1"; }
 lines() { wc -l <"$dir/progress" 2>/dev/null || echo 0; }
 
+# In a session of its own, with no descriptor that whoever runs us may have left open: a job whose pipe
+# ends outside of it is refused.
+start_job() {
+	local fd
+	(
+		for fd in /proc/$BASHPID/fd/*; do
+			((${fd##*/} <= 2)) || eval "exec ${fd##*/}>&-"
+		done
+		exec setsid "$dir/primes" $LIMIT $THREADS "$dir/progress" </dev/null >/dev/null 2>&1
+	) &
+	job=$!
+}
+
 # Waits up to $1 seconds for command "${@:2}".
 wait_for() {
 	local tries=$(($1 * 20))
@@ -50,8 +63,7 @@ is_finished() { [[ $(last_line) == *finished* ]]; }
 say "A job that counts primes in $THREADS threads; it knows nothing of checkpoints"
 "${CC:-cc}" -O2 -pthread examples/primes.c -o "$dir/primes"
 printf '$ primes %s %s progress &\n' $LIMIT $THREADS
-setsid "$dir/primes" $LIMIT $THREADS "$dir/progress" </dev/null >/dev/null 2>&1 &
-job=$!
+start_job
 wait_for 30 is_past 20 || fail "the job does not get on"
 last_line
 
