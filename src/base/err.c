@@ -41,8 +41,8 @@ static void prepend(char *dst, size_t size, char *head)
 	memcpy(dst, head, n);
 }
 
-__attribute__((format(printf, 3, 0)))
-static void set_message(struct err *err, int code, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static void set_message(struct err *err, int code,
+							      const char *fmt, va_list ap)
 {
 	char text[sizeof(err->msg) + 4];
 
@@ -114,7 +114,7 @@ static int mark_incomplete(struct refusals *list)
 		list->item = &incomplete;
 		list->n = 1;
 	} else if (list->n < list->max && list->item[list->n - 1].reason != incomplete_reason) {
-		list->item[list->n++] = (struct refusal){ .reason = (char *)incomplete_reason };
+		list->item[list->n++] = (struct refusal){.reason = (char *)incomplete_reason};
 	}
 	return -ENOMEM;
 }
@@ -127,7 +127,7 @@ static bool is_constant(const struct refusals *list)
 int refuse(struct refusals *list, pid_t pid, const char *comm, const char *object, const char *fmt,
 	   ...)
 {
-	struct refusal r = { .pid = pid };
+	struct refusal r = {.pid = pid};
 	va_list ap;
 
 	if (is_constant(list) || grow(&list->item, &list->max, list->n + 1, sizeof(r)) < 0)
@@ -158,7 +158,7 @@ void refusals_release(struct refusals *list)
 		}
 		free(list->item);
 	}
-	*list = (struct refusals){ 0 };
+	*list = (struct refusals){0};
 }
 
 void refusal_format(const struct refusal *r, char *buf, size_t size)

@@ -21,8 +21,8 @@ void log_set_sink(log_sink_fn *sink, void *data, enum log_level max_level)
 	logger.max_level = max_level;
 }
 
-__attribute__((format(printf, 2, 0)))
-static void log_line(enum log_level level, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void log_line(enum log_level level, const char *fmt,
+							   va_list ap)
 {
 	char line[1024];
 	int saved = errno;

@@ -47,7 +47,7 @@ static int compare_mms(const void *a, const void *b)
 
 struct mm_bytes *info_mm_bytes(const struct info *info, uint32_t id)
 {
-	struct mm_bytes key = { .id = id };
+	struct mm_bytes key = {.id = id};
 
 	return bsearch(&key, info->mm_bytes, info->im->nmms, sizeof(key), compare_mms);
 }
@@ -113,11 +113,10 @@ static int gather(struct info *info, struct source *s, struct err *err)
 	return 0;
 }
 
-static int print_info(const char *file, bool json, FILE *out, struct cpx_result *r,
-		      struct err *err)
+static int print_info(const char *file, bool json, FILE *out, struct cpx_result *r, struct err *err)
 {
-	__attribute__((cleanup(cleanup_source))) struct source s = { .fd = -1 };
-	__attribute__((cleanup(cleanup_info))) struct info info = { 0 };
+	__attribute__((cleanup(cleanup_source))) struct source s = {.fd = -1};
+	__attribute__((cleanup(cleanup_info))) struct info info = {0};
 	_cleanup_close_ int fd = -1;
 	int ret = open_input(file, &fd, &s, err);
 
@@ -146,7 +145,7 @@ int cpx_info(const char *file, bool json, FILE *out, struct cpx_result *r)
 
 static int verify(const char *file, struct cpx_result *r, struct err *err)
 {
-	__attribute__((cleanup(cleanup_source))) struct source s = { .fd = -1 };
+	__attribute__((cleanup(cleanup_source))) struct source s = {.fd = -1};
 	_cleanup_close_ int fd = -1;
 	int ret = open_input(file, &fd, &s, err);
 

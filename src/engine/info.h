@@ -8,8 +8,8 @@
 #include <stdio.h>
 
 struct info_totals {
-	uint64_t chunks[3];	/* with bytes, by codec */
-	uint64_t bytes, stored; /* of memory in them; in the file */
+	uint64_t chunks[3];	  /* with bytes, by codec */
+	uint64_t bytes, stored;	  /* of memory in them; in the file */
 	uint64_t inherited, zero; /* bytes of pages left out */
 };
 

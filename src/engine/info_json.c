@@ -41,7 +41,7 @@ static const char *kind_name(enum chunk_kind kind)
 
 static const char *codec_of(const struct chunk_ref *c)
 {
-	static const char *const names[] = { "none", "lz4", "zstd" };
+	static const char *const names[] = {"none", "lz4", "zstd"};
 
 	return names[c->codec];
 }
@@ -99,11 +99,11 @@ int info_print_json(const struct info *info, FILE *out, struct err *err)
 		void *const *msg;
 		size_t n;
 	} kinds[] = {
-		{ "tasks", (void **)im->task, im->ntasks },
-		{ "mms", (void **)im->mm, im->nmms },
-		{ "objects", (void **)im->object, im->nobjects },
-		{ "fd_tables", (void **)im->fd_table, im->nfd_tables },
-		{ "files", (void **)im->file, im->nfiles },
+		{"tasks", (void **)im->task, im->ntasks},
+		{"mms", (void **)im->mm, im->nmms},
+		{"objects", (void **)im->object, im->nobjects},
+		{"fd_tables", (void **)im->fd_table, im->nfd_tables},
+		{"files", (void **)im->file, im->nfiles},
 	};
 	int r;
 

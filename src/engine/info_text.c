@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define LABEL      "%-12s"
+#define LABEL	   "%-12s"
 #define PATHS_MAX  6 /* of one kind of descriptor; the rest is counted */
 #define INDENT_MAX 40
 
@@ -27,7 +27,7 @@ static void print_string(FILE *out, const char *s)
 
 static const char *human_size(uint64_t bytes, char buf[32])
 {
-	static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+	static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
 	double v = bytes;
 	size_t u = 0;
 
@@ -178,7 +178,7 @@ static const Cpx__Task *next_task(const struct tree_walk *w, const Cpx__Task *t,
 static int print_tree(const struct info *info, FILE *out, struct err *err)
 {
 	_cleanup_free_ const Cpx__Task **order = calloc(info->im->ntasks, sizeof(*order));
-	struct tree_walk w = { info, out, order, info->im->ntasks };
+	struct tree_walk w = {info, out, order, info->im->ntasks};
 	const struct image *im = info->im;
 	size_t threads = 0;
 	unsigned depth = 0;
@@ -219,7 +219,7 @@ static void print_memory(const struct info *info, FILE *out)
 
 static void print_objects(const struct info *info, FILE *out)
 {
-	uint64_t sizes[8] = { 0 }, count[8] = { 0 };
+	uint64_t sizes[8] = {0}, count[8] = {0};
 	char size[32];
 
 	for (size_t i = 0; i < info->im->nobjects; i++) {
@@ -345,7 +345,7 @@ static size_t count_uses(const struct image *im, struct file_use *use)
 	for (size_t i = 0; i < im->nfd_tables; i++)
 		for (size_t j = 0; j < im->fd_table[i]->n_fd; j++, n++) {
 			const Cpx__File *f = image_file(im, im->fd_table[i]->fd[j]->file);
-			struct file_use key = { .file = f }, *found;
+			struct file_use key = {.file = f}, *found;
 
 			found = bsearch(&key, use, im->nfiles, sizeof(*use), compare_uses);
 			found->n++;

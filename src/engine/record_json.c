@@ -147,8 +147,8 @@ json_t *record_to_json(const ProtobufCMessage *msg)
 
 		if (is_unset(f, base))
 			continue;
-		value = f->label == PROTOBUF_C_LABEL_REPEATED ? array_to_json(f, base) :
-								value_to_json(f, base + f->offset);
+		value = f->label == PROTOBUF_C_LABEL_REPEATED ? array_to_json(f, base)
+							      : value_to_json(f, base + f->offset);
 		if (json_object_set_new(object, f->name, value) < 0) {
 			json_decref(object);
 			return NULL;

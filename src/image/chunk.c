@@ -15,7 +15,7 @@
 
 const char *codec_name(enum codec codec)
 {
-	static const char *const names[] = { "none", "lz4", "zstd" };
+	static const char *const names[] = {"none", "lz4", "zstd"};
 
 	return codec < ARRAY_SIZE(names) ? names[codec] : "unknown";
 }

@@ -7,10 +7,9 @@
 #include "base/hash.h"
 #include "base/util.h"
 
-
 /* The first byte is not ASCII and line ends are of both kinds, so that text-mode damage shows. */
-static const uint8_t header_magic[8] = { 0x89, 'C', 'P', 'X', '\r', '\n', 0x1a, '\n' };
-static const uint8_t footer_magic[8] = { 'C', 'P', 'X', 'E', 'N', 'D', '\r', '\n' };
+static const uint8_t header_magic[8] = {0x89, 'C', 'P', 'X', '\r', '\n', 0x1a, '\n'};
+static const uint8_t footer_magic[8] = {'C', 'P', 'X', 'E', 'N', 'D', '\r', '\n'};
 
 uint64_t format_hash(const void *data, size_t len)
 {
@@ -37,7 +36,7 @@ void format_put_header(uint8_t buf[HEADER_SIZE], const struct format_header *h)
 
 int format_get_header(const uint8_t *buf, struct format_header *ret, struct err *err)
 {
-	struct format_header h = { .version = le32_get(buf + 8), .flags = le32_get(buf + 12) };
+	struct format_header h = {.version = le32_get(buf + 8), .flags = le32_get(buf + 12)};
 
 	if (memcmp(buf, header_magic, 8) != 0)
 		return err_set(err, -EBADMSG, "not a cpx image");

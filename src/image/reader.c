@@ -47,8 +47,10 @@ struct record_kind {
 	size_t array, count; /* offsets in struct image */
 };
 
-#define KIND(t, name, desc, field) \
-	{ t, name, &desc, offsetof(struct image, field), offsetof(struct image, n##field##s) }
+#define KIND(t, name, desc, field)                                                                 \
+	{                                                                                          \
+		t, name, &desc, offsetof(struct image, field), offsetof(struct image, n##field##s) \
+	}
 
 static const struct record_kind record_kinds[] = {
 	KIND(RECORD_TASK, "Task", cpx__task__descriptor, task),
@@ -122,13 +124,14 @@ static int add_record(struct image *im, const struct format_record *rec, const u
 	int r;
 
 	if ((rec->type == RECORD_IMAGE) != (im->private->nrecords == 1))
-		return image_corrupt(err, "the Image record is not the first and only one of its kind");
+		return image_corrupt(err,
+				     "the Image record is not the first and only one of its kind");
 	if (rec->type != RECORD_IMAGE && !k)
-		return rec->type & RECORD_OPTIONAL ?
-			       0 :
-			       err_set(err, -EPROTONOSUPPORT,
-				       "image needs a newer cpx: it has a record of type %u",
-				       rec->type);
+		return rec->type & RECORD_OPTIONAL
+			       ? 0
+			       : err_set(err, -EPROTONOSUPPORT,
+					 "image needs a newer cpx: it has a record of type %u",
+					 rec->type);
 	r = unpack(im, k ? k->descriptor : &cpx__image__descriptor, payload, rec->length, &msg,
 		   err);
 	if (r < 0)
@@ -336,7 +339,7 @@ static int check_magic(const uint8_t *buf, size_t len, struct err *err)
 {
 	uint8_t magic[HEADER_SIZE];
 
-	format_put_header(magic, &(struct format_header){ 0 });
+	format_put_header(magic, &(struct format_header){0});
 	if (len == 0 || memcmp(buf, magic, MIN(len, MAGIC_SIZE)) != 0)
 		return err_set(err, -EBADMSG, "not a cpx image");
 	return 0;
@@ -345,7 +348,7 @@ static int check_magic(const uint8_t *buf, size_t len, struct err *err)
 static int read_header(struct image *im, struct err *err)
 {
 	struct format_header h;
-	uint8_t buf[HEADER_SIZE] = { 0 };
+	uint8_t buf[HEADER_SIZE] = {0};
 	struct source *s = im->source;
 	size_t first = s->is_seekable ? MIN(s->size, MAGIC_SIZE) : MAGIC_SIZE;
 	int r = image_read_at(s, 0, buf, first, err);
@@ -376,7 +379,7 @@ static int new_image(struct source *s, struct image **ret, struct err *err)
 		free(p);
 		return err_nomem(err);
 	}
-	p->allocator = (ProtobufCAllocator){ budget_alloc, budget_free, p };
+	p->allocator = (ProtobufCAllocator){budget_alloc, budget_free, p};
 	p->allocated_max = METADATA_MAX;
 	im->source = s;
 	im->private = p;

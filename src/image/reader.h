@@ -7,14 +7,13 @@
 #include "image/format.h"
 #include "base/hash.h"
 
-
 /* Sorted ids of one kind of record. */
 struct id_map {
 	struct id_entry {
 		uint32_t id;
 		void *msg;
 		size_t rank; /* place among the records of its kind */
-	} *entry;
+	} * entry;
 	size_t n;
 };
 
@@ -36,9 +35,9 @@ struct image_private {
 	uint64_t pos;  /* of the next frame */
 	uint32_t nrecords;
 	XXH3_state_t *records_hash, *index_hash; /* of what has gone by */
-	XXH3_state_t *file_hash; /* of the index as it is in the file */
-	uint64_t nchunks_read, index_length; /* of the chunks seen by image_next_chunk() */
-	size_t last_rank; /* order of chunks: see chunk_owner_rank() */
+	XXH3_state_t *file_hash;		 /* of the index as it is in the file */
+	uint64_t nchunks_read, index_length;	 /* of the chunks seen by image_next_chunk() */
+	size_t last_rank;			 /* order of chunks: see chunk_owner_rank() */
 	bool is_at_end;
 	struct extent *extents; /* of all of image->chunk */
 	struct extent next_extents[EXTENTS_MAX];

@@ -7,12 +7,12 @@
 #include "image/reader.h"
 #include "base/util.h"
 
-#define PID_MAX     (1u << 22) /* PID_MAX_LIMIT of include/linux/threads.h */
+#define PID_MAX	    (1u << 22) /* PID_MAX_LIMIT of include/linux/threads.h */
 #define PATH_LIMIT  4096
 #define NSIG_MAX    64
 #define SIGINFO_LEN 128
 #define FD_LIMIT    (1u << 30) /* above any fs.nr_open */
-#define POS_MAX     INT64_MAX
+#define POS_MAX	    INT64_MAX
 
 enum rule_kind {
 	RULE_END,
@@ -33,15 +33,34 @@ struct rule {
 };
 
 #define AT(msg, f) .field = #f, .offset = offsetof(msg, f), .width = sizeof(((msg *)0)->f)
-#define NEED(msg, f) { RULE_NEED, AT(msg, f) }
-#define RANGE(msg, f, lo, hi) { RULE_RANGE, AT(msg, f), .min = lo, .max = hi }
-#define BYTES(msg, f, lo, hi) { RULE_BYTES, AT(msg, f), .min = lo, .max = hi }
-#define TEXT(msg, f, lo, hi) { RULE_TEXT, AT(msg, f), .min = lo, .max = hi }
-#define COUNT(msg, f, lo, hi) \
-	{ RULE_COUNT, AT(msg, f), .count_offset = offsetof(msg, n_##f), .min = lo, .max = hi }
-#define ITEMS(msg, f, lo, hi) \
-	{ RULE_ITEMS, AT(msg, f), .count_offset = offsetof(msg, n_##f), .min = lo, .max = hi }
-#define END { RULE_END }
+#define NEED(msg, f)                                                                               \
+	{                                                                                          \
+		RULE_NEED, AT(msg, f)                                                              \
+	}
+#define RANGE(msg, f, lo, hi)                                                                      \
+	{                                                                                          \
+		RULE_RANGE, AT(msg, f), .min = lo, .max = hi                                       \
+	}
+#define BYTES(msg, f, lo, hi)                                                                      \
+	{                                                                                          \
+		RULE_BYTES, AT(msg, f), .min = lo, .max = hi                                       \
+	}
+#define TEXT(msg, f, lo, hi)                                                                       \
+	{                                                                                          \
+		RULE_TEXT, AT(msg, f), .min = lo, .max = hi                                        \
+	}
+#define COUNT(msg, f, lo, hi)                                                                      \
+	{                                                                                          \
+		RULE_COUNT, AT(msg, f), .count_offset = offsetof(msg, n_##f), .min = lo, .max = hi \
+	}
+#define ITEMS(msg, f, lo, hi)                                                                      \
+	{                                                                                          \
+		RULE_ITEMS, AT(msg, f), .count_offset = offsetof(msg, n_##f), .min = lo, .max = hi \
+	}
+#define END                                                                                        \
+	{                                                                                          \
+		RULE_END                                                                           \
+	}
 
 static const struct rule host_rules[] = {
 	RANGE(Cpx__Host, xsave_size, 0, 1 << 20),
@@ -76,12 +95,9 @@ static const struct rule task_rules[] = {
 };
 
 static const struct rule thread_rules[] = {
-	RANGE(Cpx__Thread, tid, 1, PID_MAX),
-	BYTES(Cpx__Thread, gp_regs, 0, 4096),
-	BYTES(Cpx__Thread, xstate, 0, 1 << 20),
-	RANGE(Cpx__Thread, asleep_ns, 0, POS_MAX),
-	TEXT(Cpx__Thread, comm, 0, 15),
-	END,
+	RANGE(Cpx__Thread, tid, 1, PID_MAX),	BYTES(Cpx__Thread, gp_regs, 0, 4096),
+	BYTES(Cpx__Thread, xstate, 0, 1 << 20), RANGE(Cpx__Thread, asleep_ns, 0, POS_MAX),
+	TEXT(Cpx__Thread, comm, 0, 15),		END,
 };
 
 static const struct rule fs_rules[] = {
@@ -220,46 +236,43 @@ static const struct rule socket_rules[] = {
 };
 
 static const struct rule terminal_rules[] = {
-	TEXT(Cpx__Terminal, path, 0, PATH_LIMIT),
-	BYTES(Cpx__Terminal, termios, 0, 256),
-	BYTES(Cpx__Terminal, winsize, 0, 8),
-	RANGE(Cpx__Terminal, foreground_pgid, 0, PID_MAX),
-	RANGE(Cpx__Terminal, sid, 0, PID_MAX),
-	END,
+	TEXT(Cpx__Terminal, path, 0, PATH_LIMIT), BYTES(Cpx__Terminal, termios, 0, 256),
+	BYTES(Cpx__Terminal, winsize, 0, 8),	  RANGE(Cpx__Terminal, foreground_pgid, 0, PID_MAX),
+	RANGE(Cpx__Terminal, sid, 0, PID_MAX),	  END,
 };
 
 static const struct {
 	const ProtobufCMessageDescriptor *descriptor;
 	const struct rule *rules;
 } rules_of[] = {
-	{ &cpx__vma__descriptor, vma_rules }, /* first: there are most of them */
-	{ &cpx__fd__descriptor, fd_rules },
-	{ &cpx__path__descriptor, path_rules },
-	{ &cpx__file__descriptor, file_rules },
-	{ &cpx__regular_file__descriptor, regular_rules },
-	{ &cpx__thread__descriptor, thread_rules },
-	{ &cpx__sig_action__descriptor, action_rules },
-	{ &cpx__thread_signals__descriptor, thread_signals_rules },
-	{ &cpx__creds__descriptor, creds_rules },
-	{ &cpx__sched__descriptor, sched_rules },
-	{ &cpx__thread_flags__descriptor, thread_flags_rules },
-	{ &cpx__rlimit__descriptor, rlimit_rules },
-	{ &cpx__task__descriptor, task_rules },
-	{ &cpx__fs__descriptor, fs_rules },
-	{ &cpx__signals__descriptor, signals_rules },
-	{ &cpx__itimer__descriptor, itimer_rules },
-	{ &cpx__posix_timer__descriptor, posix_timer_rules },
-	{ &cpx__mm__descriptor, mm_rules },
-	{ &cpx__object__descriptor, object_rules },
-	{ &cpx__owner__descriptor, owner_rules },
-	{ &cpx__directory__descriptor, directory_rules },
-	{ &cpx__path_only__descriptor, path_only_rules },
-	{ &cpx__char_device__descriptor, chardev_rules },
-	{ &cpx__pipe__descriptor, pipe_rules },
-	{ &cpx__unix_socket__descriptor, socket_rules },
-	{ &cpx__terminal__descriptor, terminal_rules },
-	{ &cpx__image__descriptor, image_rules },
-	{ &cpx__host__descriptor, host_rules },
+	{&cpx__vma__descriptor, vma_rules}, /* first: there are most of them */
+	{&cpx__fd__descriptor, fd_rules},
+	{&cpx__path__descriptor, path_rules},
+	{&cpx__file__descriptor, file_rules},
+	{&cpx__regular_file__descriptor, regular_rules},
+	{&cpx__thread__descriptor, thread_rules},
+	{&cpx__sig_action__descriptor, action_rules},
+	{&cpx__thread_signals__descriptor, thread_signals_rules},
+	{&cpx__creds__descriptor, creds_rules},
+	{&cpx__sched__descriptor, sched_rules},
+	{&cpx__thread_flags__descriptor, thread_flags_rules},
+	{&cpx__rlimit__descriptor, rlimit_rules},
+	{&cpx__task__descriptor, task_rules},
+	{&cpx__fs__descriptor, fs_rules},
+	{&cpx__signals__descriptor, signals_rules},
+	{&cpx__itimer__descriptor, itimer_rules},
+	{&cpx__posix_timer__descriptor, posix_timer_rules},
+	{&cpx__mm__descriptor, mm_rules},
+	{&cpx__object__descriptor, object_rules},
+	{&cpx__owner__descriptor, owner_rules},
+	{&cpx__directory__descriptor, directory_rules},
+	{&cpx__path_only__descriptor, path_only_rules},
+	{&cpx__char_device__descriptor, chardev_rules},
+	{&cpx__pipe__descriptor, pipe_rules},
+	{&cpx__unix_socket__descriptor, socket_rules},
+	{&cpx__terminal__descriptor, terminal_rules},
+	{&cpx__image__descriptor, image_rules},
+	{&cpx__host__descriptor, host_rules},
 };
 
 static int broken(const ProtobufCMessage *msg, const char *field, const char *what, struct err *err)
@@ -305,22 +318,22 @@ static int check_rule(const ProtobufCMessage *msg, const struct rule *r, struct 
 	case RULE_NEED:
 		return *(void *const *)p ? 0 : broken(msg, r->field, "is missing", err);
 	case RULE_RANGE:
-		return is_within(r, number_at(p, r->width)) ?
-			       0 :
-			       broken(msg, r->field, "is out of range", err);
+		return is_within(r, number_at(p, r->width))
+			       ? 0
+			       : broken(msg, r->field, "is out of range", err);
 	case RULE_TEXT:
 		if (bytes->len && memchr(bytes->data, 0, bytes->len))
 			return broken(msg, r->field, "has a NUL inside", err);
 		/* fall through */
 	case RULE_BYTES:
-		return is_within(r, bytes->len) ? 0 :
-						  broken(msg, r->field, "has a bad length", err);
+		return is_within(r, bytes->len) ? 0
+						: broken(msg, r->field, "has a bad length", err);
 	case RULE_COUNT:
 		return is_within(r, n) ? 0 : broken(msg, r->field, "has too many items", err);
 	case RULE_ITEMS:
-		return items_fit(r, *(ProtobufCBinaryData *const *)p, n) ?
-			       0 :
-			       broken(msg, r->field, "has an item of bad length", err);
+		return items_fit(r, *(ProtobufCBinaryData *const *)p, n)
+			       ? 0
+			       : broken(msg, r->field, "has an item of bad length", err);
 	case RULE_END:
 		break;
 	}

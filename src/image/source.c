@@ -56,7 +56,7 @@ static ssize_t read_some(int fd, void *buf, size_t len)
 		if (n >= 0)
 			return n;
 		if (errno == EAGAIN) {
-			struct pollfd p = { .fd = fd, .events = POLLIN };
+			struct pollfd p = {.fd = fd, .events = POLLIN};
 
 			poll(&p, 1, -1);
 		} else if (errno != EINTR) {
@@ -112,7 +112,7 @@ int source_open_fd(struct source *s, int fd, struct err *err)
 	struct stat st;
 	off_t at;
 
-	*s = (struct source){ .fd = fd, .read_at = read_stream };
+	*s = (struct source){.fd = fd, .read_at = read_stream};
 	if (fstat(fd, &st) < 0)
 		return err_sys(err, -errno, "cannot stat the image");
 	if (S_ISDIR(st.st_mode))
@@ -143,5 +143,5 @@ void source_release(struct source *s)
 {
 	if (s->map && s->fd >= 0)
 		munmap((void *)s->map, s->size);
-	*s = (struct source){ .fd = -1 };
+	*s = (struct source){.fd = -1};
 }

@@ -34,7 +34,6 @@ int image_read_head(struct image *im, struct err *err)
 	return 0;
 }
 
-
 /* Reads what is stored, into buf or, if it is compressed, by way of scratch. */
 static int fetch(const struct image *im, const struct chunk_ref *c, uint8_t *scratch, void *buf,
 		 struct err *err)
@@ -86,7 +85,8 @@ static int read_chunk_head(struct image *im, struct chunk_ref *c, struct err *er
 
 	if (r < 0)
 		return r;
-	r = image_read_at(im->source, p->pos + FRAME_SIZE, p->head + FRAME_SIZE, n * EXTENT_SIZE, err);
+	r = image_read_at(im->source, p->pos + FRAME_SIZE, p->head + FRAME_SIZE, n * EXTENT_SIZE,
+			  err);
 	if (r < 0)
 		return r;
 	c->ext = p->next_extents;
@@ -218,7 +218,7 @@ static int read_end(struct image *im, struct err *err)
 int image_next_chunk(struct image *im, struct chunk_ref *ret, void *buf, struct err *err)
 {
 	struct image_private *p = im->private;
-	struct chunk_ref c = { 0 };
+	struct chunk_ref c = {0};
 	int r;
 
 	if (p->is_at_end)

@@ -14,7 +14,7 @@ static const struct machine {
 	size_t gp_regs;
 	uint64_t user_end; /* with the largest page tables */
 } machines[] = {
-	{ "x86_64", 27 * 8, (1UL << 56) - CPX_PAGE_SIZE },
+	{"x86_64", 27 * 8, (1UL << 56) - CPX_PAGE_SIZE},
 };
 
 static int bad(struct err *err, const char *kind, uint32_t id, const char *what)
@@ -55,14 +55,14 @@ int id_map_build(struct id_map *m, void *const *msg, size_t n, size_t id_offset,
 		uint32_t id;
 
 		memcpy(&id, (const uint8_t *)msg[i] + id_offset, sizeof(id));
-		m->entry[i] = (struct id_entry){ id, msg[i], i };
+		m->entry[i] = (struct id_entry){id, msg[i], i};
 	}
 	return sort_ids(m, kind, err);
 }
 
 const struct id_entry *id_map_find(const struct id_map *m, uint32_t id)
 {
-	struct id_entry key = { .id = id };
+	struct id_entry key = {.id = id};
 
 	return m->n ? bsearch(&key, m->entry, m->n, sizeof(key), compare_ids) : NULL;
 }
@@ -70,7 +70,7 @@ const struct id_entry *id_map_find(const struct id_map *m, uint32_t id)
 void id_map_release(struct id_map *m)
 {
 	free(m->entry);
-	*m = (struct id_map){ 0 };
+	*m = (struct id_map){0};
 }
 
 static void *find_msg(const struct image *im, enum image_map which, uint32_t id)
@@ -112,19 +112,19 @@ static int build_maps(struct image *im, struct err *err)
 		size_t n, id_offset;
 		const char *kind;
 	} kinds[IMAGE_MAPS] = {
-		[MAP_TASKS] = { (void **)im->task, im->ntasks, offsetof(Cpx__Task, pid), "task" },
-		[MAP_MMS] = { (void **)im->mm, im->nmms, offsetof(Cpx__Mm, id), "Mm" },
-		[MAP_OBJECTS] = { (void **)im->object, im->nobjects, offsetof(Cpx__Object, id),
-				  "Object" },
-		[MAP_FD_TABLES] = { (void **)im->fd_table, im->nfd_tables,
-				    offsetof(Cpx__FdTable, id), "FdTable" },
-		[MAP_FILES] = { (void **)im->file, im->nfiles, offsetof(Cpx__File, id), "File" },
+		[MAP_TASKS] = {(void **)im->task, im->ntasks, offsetof(Cpx__Task, pid), "task"},
+		[MAP_MMS] = {(void **)im->mm, im->nmms, offsetof(Cpx__Mm, id), "Mm"},
+		[MAP_OBJECTS] = {(void **)im->object, im->nobjects, offsetof(Cpx__Object, id),
+				 "Object"},
+		[MAP_FD_TABLES] = {(void **)im->fd_table, im->nfd_tables,
+				   offsetof(Cpx__FdTable, id), "FdTable"},
+		[MAP_FILES] = {(void **)im->file, im->nfiles, offsetof(Cpx__File, id), "File"},
 	};
 	int r = 0;
 
 	for (int i = 0; i < IMAGE_MAPS && r == 0; i++)
-		r = id_map_build(&im->private->map[i], kinds[i].msg, kinds[i].n,
-				 kinds[i].id_offset, kinds[i].kind, err);
+		r = id_map_build(&im->private->map[i], kinds[i].msg, kinds[i].n, kinds[i].id_offset,
+				 kinds[i].kind, err);
 	for (size_t i = 0; i < im->nmms && r == 0; i++)
 		if (image_object(im, im->mm[i]->id))
 			r = bad(err, "Mm", im->mm[i]->id, "has the id of an Object");
@@ -146,9 +146,9 @@ static int build_tids(struct image *im, struct err *err)
 		Cpx__Task *t = im->task[i];
 
 		if (t->n_thread == 0)
-			m->entry[m->n++] = (struct id_entry){ t->pid, t, i };
+			m->entry[m->n++] = (struct id_entry){t->pid, t, i};
 		for (size_t j = 0; j < t->n_thread; j++)
-			m->entry[m->n++] = (struct id_entry){ t->thread[j]->tid, t, i };
+			m->entry[m->n++] = (struct id_entry){t->thread[j]->tid, t, i};
 	}
 	return sort_ids(m, "thread", err);
 }
@@ -162,7 +162,8 @@ static int check_timers(const struct image *im, const Cpx__Task *t, struct err *
 		const struct id_entry *e = tid ? id_map_find(&im->private->tids, tid) : NULL;
 
 		if (tid && (!e || e->msg != t))
-			return bad(err, "task", t->pid, "has a timer for a thread it does not have");
+			return bad(err, "task", t->pid,
+				   "has a timer for a thread it does not have");
 		if (i && t->posix_timer[i]->id <= t->posix_timer[i - 1]->id)
 			return bad(err, "task", t->pid, "has timers out of order");
 	}
@@ -228,8 +229,7 @@ static int check_threads(const struct machine *m, const Cpx__Task *t, struct err
 
 static int check_zombie(const Cpx__Task *t, struct err *err)
 {
-	if (t->mm || t->fd_table || t->n_thread > 1 ||
-	    (t->n_thread && t->thread[0]->tid != t->pid))
+	if (t->mm || t->fd_table || t->n_thread > 1 || (t->n_thread && t->thread[0]->tid != t->pid))
 		return bad(err, "zombie", t->pid, "has what only a live task has");
 	return 0;
 }
@@ -304,8 +304,8 @@ static int check_tasks(const struct image *im, const struct machine *m, struct e
 
 		if (r < 0)
 			return r;
-		r = t->state == CPX__TASK__STATE__ZOMBIE ? check_zombie(t, err) :
-							   check_live(im, m, t, err);
+		r = t->state == CPX__TASK__STATE__ZOMBIE ? check_zombie(t, err)
+							 : check_live(im, m, t, err);
 		if (r < 0)
 			return r;
 	}
@@ -391,8 +391,9 @@ static int check_layout(const struct image *im, const struct machine *m, const C
 			struct err *err)
 {
 	const uint64_t addrs[] = {
-		mm->start_code, mm->end_code, mm->start_data, mm->end_data, mm->start_brk, mm->brk,
-		mm->start_stack, mm->arg_start, mm->arg_end, mm->env_start, mm->env_end,
+		mm->start_code, mm->end_code,  mm->start_data,	mm->end_data,
+		mm->start_brk,	mm->brk,       mm->start_stack, mm->arg_start,
+		mm->arg_end,	mm->env_start, mm->env_end,
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(addrs); i++)
@@ -497,8 +498,8 @@ static int check_content(const struct image *im, const Cpx__File *f, struct err 
 	}
 	if (f->memfd) {
 		o = image_object(im, f->memfd->object);
-		if (!o || (o->type != CPX__OBJECT__TYPE__MEMFD &&
-			   o->type != CPX__OBJECT__TYPE__HUGETLB))
+		if (!o ||
+		    (o->type != CPX__OBJECT__TYPE__MEMFD && o->type != CPX__OBJECT__TYPE__HUGETLB))
 			return bad(err, "File", f->id, "is a memfd without content");
 	}
 	return 0;
@@ -551,13 +552,13 @@ static int check_pairs(const struct image *im, struct err *err)
 		return err_nomem(err);
 	for (size_t i = 0; i < im->nfiles; i++)
 		if (im->file[i]->unix_socket)
-			s[n++] = (struct socket_ino){ im->file[i]->unix_socket->ino,
-						      im->file[i]->unix_socket->peer_ino,
-						      im->file[i]->id };
+			s[n++] = (struct socket_ino){im->file[i]->unix_socket->ino,
+						     im->file[i]->unix_socket->peer_ino,
+						     im->file[i]->id};
 	if (n)
 		qsort(s, n, sizeof(*s), compare_inos);
 	for (size_t i = 0; i < n; i++) {
-		struct socket_ino key = { .ino = s[i].peer }, *peer;
+		struct socket_ino key = {.ino = s[i].peer}, *peer;
 
 		if (i && s[i].ino == s[i - 1].ino)
 			return bad(err, "File", s[i].id, "is a socket that is there twice");
@@ -712,8 +713,8 @@ static int check_overlap(const struct image *im, size_t from, size_t to, struct 
 		n += im->chunk[i].n;
 	}
 	return has_overlap(all, n) ? bad(err, "memory of", im->chunk[from].object,
-					 "has a page that is there twice") :
-				     0;
+					 "has a page that is there twice")
+				   : 0;
 }
 
 int validate_chunks(const struct image *im, struct err *err)

@@ -19,7 +19,7 @@
 #include <sys/uio.h>
 
 struct entry {
-	size_t at; /* in the index */
+	size_t at;    /* in the index */
 	bool is_open; /* reserved and not finished */
 };
 
@@ -63,7 +63,7 @@ static ssize_t put_some(struct image_writer *w, struct iovec *v, int n)
 		if (k == 0)
 			return -EIO;
 		if (errno == EAGAIN) {
-			struct pollfd p = { .fd = w->fd, .events = POLLOUT };
+			struct pollfd p = {.fd = w->fd, .events = POLLOUT};
 
 			poll(&p, 1, -1);
 		} else if (errno != EINTR) {
@@ -141,9 +141,9 @@ static int make_id(uint8_t id[16], struct err *err)
 
 static int put_header(struct image_writer *w, struct err *err)
 {
-	struct format_header h = { .version = FORMAT_VERSION };
+	struct format_header h = {.version = FORMAT_VERSION};
 	uint8_t buf[HEADER_SIZE];
-	struct iovec v = { buf, sizeof(buf) };
+	struct iovec v = {buf, sizeof(buf)};
 
 	memcpy(h.id, w->id, sizeof(h.id));
 	format_put_header(buf, &h);
@@ -203,7 +203,7 @@ static int misuse(struct err *err, const char *what)
 static int note_owner(struct image_writer *w, enum record_type type, const ProtobufCMessage *msg,
 		      struct err *err)
 {
-	struct owner o = { .is_mm = type == RECORD_MM };
+	struct owner o = {.is_mm = type == RECORD_MM};
 
 	if (type == RECORD_MM)
 		o.id = ((const Cpx__Mm *)msg)->id;
@@ -221,10 +221,10 @@ int image_write_record(struct image_writer *w, enum record_type type, const Prot
 		       struct err *err)
 {
 	size_t len = protobuf_c_message_get_packed_size(msg);
-	struct format_record rec = { .type = type, .length = len };
+	struct format_record rec = {.type = type, .length = len};
 	_cleanup_free_ uint8_t *payload = NULL;
 	uint8_t head[FRAME_SIZE];
-	struct iovec v[2] = { { head, sizeof(head) } };
+	struct iovec v[2] = {{head, sizeof(head)}};
 	int r;
 
 	if (w->nentries || w->is_sealed)
@@ -244,7 +244,7 @@ int image_write_record(struct image_writer *w, enum record_type type, const Prot
 	format_put_record(head, &rec);
 	XXH3_64bits_update(w->records_hash, head, sizeof(head));
 	w->nrecords++;
-	v[1] = (struct iovec){ payload, len };
+	v[1] = (struct iovec){payload, len};
 	return put(w, v, 2, err);
 }
 
@@ -309,7 +309,7 @@ static int place_chunk(struct image_writer *w, struct chunk_ref *c, bool is_open
 		c->data_offset = ALIGN_UP(c->data_offset, (uint64_t)CPX_PAGE_SIZE);
 	le64_put(w->index + w->index_len, c->offset);
 	format_put_chunk(w->index + w->index_len + ENTRY_PREFIX, c);
-	w->entry[w->nentries++] = (struct entry){ w->index_len, is_open };
+	w->entry[w->nentries++] = (struct entry){w->index_len, is_open};
 	w->index_len += ENTRY_PREFIX + head;
 	return 0;
 }
@@ -324,9 +324,9 @@ static int put_chunk(struct image_writer *w, struct chunk_ref *c, const void *st
 
 	if (r < 0)
 		return r;
-	v[0] = (struct iovec){ w->index + w->index_len - head, head };
-	v[1] = (struct iovec){ (void *)zeros, c->data_offset - c->offset - head };
-	v[2] = (struct iovec){ (void *)stored, c->stored_len };
+	v[0] = (struct iovec){w->index + w->index_len - head, head};
+	v[1] = (struct iovec){(void *)zeros, c->data_offset - c->offset - head};
+	v[2] = (struct iovec){(void *)stored, c->stored_len};
 	return put(w, v, 3, err);
 }
 
@@ -474,7 +474,7 @@ int image_reserve_chunk(struct image_writer *w, uint32_t object, const struct ex
 int image_finish_chunk(struct image_writer *w, unsigned handle, uint64_t xxh3, struct err *err)
 {
 	struct extent ext[EXTENTS_MAX];
-	struct chunk_ref c = { .ext = ext };
+	struct chunk_ref c = {.ext = ext};
 	uint64_t offset;
 	uint8_t *p;
 	int r;
@@ -506,8 +506,8 @@ static int check_complete(const struct image_writer *w, struct err *err)
 
 int image_writer_seal(struct image_writer *w, uint64_t *ret_bytes, struct err *err)
 {
-	struct format_index x = { .nrecords = w->nrecords, .nchunks = w->nentries };
-	struct format_footer f = { .index_offset = w->pos };
+	struct format_index x = {.nrecords = w->nrecords, .nchunks = w->nentries};
+	struct format_footer f = {.index_offset = w->pos};
 	uint8_t head[FRAME_SIZE], foot[FOOTER_SIZE];
 	uint64_t hash = XXH3_64bits_digest(w->records_hash);
 	struct iovec v[3];
@@ -525,9 +525,9 @@ int image_writer_seal(struct image_writer *w, uint64_t *ret_bytes, struct err *e
 	f.image_size = w->pos + FRAME_SIZE + w->index_len + FOOTER_SIZE;
 	memcpy(f.id, w->id, sizeof(f.id));
 	format_put_footer(foot, &f);
-	v[0] = (struct iovec){ head, sizeof(head) };
-	v[1] = (struct iovec){ w->index, w->index_len };
-	v[2] = (struct iovec){ foot, sizeof(foot) };
+	v[0] = (struct iovec){head, sizeof(head)};
+	v[1] = (struct iovec){w->index, w->index_len};
+	v[2] = (struct iovec){foot, sizeof(foot)};
 	r = put(w, v, 3, err);
 	if (r < 0)
 		return r;

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Images whose frames are all right but whose records contradict each other: none may get past
+ * image_open() (or the writer). One line each: what is changed in the sample. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/util.h"
+#include "../golden/sample.h"
+
+/* clang-format off */
+#define BREAKS(X) \
+	X(root_pid, s->image.root_pid = 5) \
+	X(parent, s->child.ppid = 99) \
+	X(self_parent, s->child.ppid = 102) \
+	X(second_root, s->child.ppid = 0) \
+	X(cycle, s->root.ppid = 102) \
+	X(zombie_parent, s->child.ppid = 103; s->zombie.ppid = 100) \
+	X(pid_twice, s->zombie.pid = 102) \
+	X(tid_twice, s->thread[1].tid = 102) \
+	X(leader, s->thread[0].tid = 105) \
+	X(no_thread, s->child.n_thread = 0) \
+	X(all_exited, s->thread[2].exited = true) \
+	X(exited_thread, s->thread[1].exited = true) \
+	X(pid_zero, s->zombie.pid = 0) \
+	X(pid_huge, s->zombie.pid = 1u << 31) \
+	X(regs, s->thread[1].gp_regs.len = 8) \
+	X(creds, s->thread[1].creds = NULL) \
+	X(fs, s->child.fs = NULL) \
+	X(cwd_nul, s->fs.cwd = (ProtobufCBinaryData){3, (uint8_t *)"/\0x"}) \
+	X(siginfo, s->pending[0].len = 64) \
+	X(signo, s->action.signo = 65) \
+	X(mm, s->child.mm = 7) \
+	X(fd_table, s->child.fd_table = 7) \
+	X(zombie_mm, s->zombie.mm = 1) \
+	X(state, s->zombie.state = 9) \
+	X(mm_order, s->mm[0].parent_mm = 2) \
+	X(mm_self, s->mm[0].parent_mm = 1) \
+	X(mm_pid, s->mm[1].pid = 100) \
+	X(exe, s->mm[0].exe_file = 42) \
+	X(mm_id, s->object.id = 1; s->vma[2].object = 1) \
+	X(vma_align, s->vma[1].end += 1) \
+	X(vma_empty, s->vma[0].end = s->vma[0].start) \
+	X(vma_order, s->vmas[0] = &s->vma[1]; s->vmas[1] = &s->vma[0]) \
+	X(vma_overlap, s->vma[0].end = SAMPLE_HEAP + CPX_PAGE_SIZE) \
+	X(vma_kernel, s->vma[2].end = 0xffffffffff600000) \
+	X(vma_file, s->vma[0].file = 50) \
+	X(vma_object, s->vma[2].object = 50) \
+	X(vma_object_type, s->object.type = CPX__OBJECT__TYPE__MEMFD) \
+	X(vma_anon_file, s->vma[1].file = 1) \
+	X(vma_kind, s->vma[1].kind = 70) \
+	X(vma_prot, s->vma[1].prot = 8) \
+	X(vma_offset, s->vma[0].offset = -CPX_PAGE_SIZE) \
+	X(vdso, s->mm[0].vdso = SAMPLE_HEAP) \
+	X(brk, s->mm[0].start_brk = 0x1000) \
+	X(bound, s->mm[0].env_end = -1) \
+	X(fd_twice, s->fd[2].fd = 1) \
+	X(fd_file, s->fd[2].file = 20) \
+	X(two_bodies, s->file[0].pipe = &s->pipe) \
+	X(no_body, s->file[0].regular = NULL) \
+	X(ghost, s->regular.ghost = SAMPLE_OBJECT) \
+	X(path, s->regular.path = NULL) \
+	X(peer, s->socket[0].peer_ino = 5) \
+	X(peer_self, s->socket[0].peer_ino = 88) \
+	X(ino_twice, s->socket[1].ino = 88) \
+	X(sysv, s->object.type = CPX__OBJECT__TYPE__SYSV) \
+	X(object_size, s->object.size = CPX_PAGE_SIZE) \
+	X(inherit, s->mm[1].parent_mm = 0) \
+	X(heap, s->vma[1].end = SAMPLE_HEAP + 10 * CPX_PAGE_SIZE) \
+	X(shared_pages, s->vma[1].kind = CPX__VMA__KIND__FILE_SHARED; s->vma[1].file = 1) \
+	X(arch, s->host.arch = (char *)"pdp11") \
+	X(host, s->image.host = NULL) \
+	X(page_size, s->host.page_size = 65536)
+/* clang-format on */
+
+#define FUNCTION(name, ...)                                                                        \
+	static void break_##name(struct sample *s)                                                 \
+	{                                                                                          \
+		__VA_ARGS__;                                                                       \
+	}
+BREAKS(FUNCTION)
+
+#define ENTRY(name, ...) {#name, break_##name},
+static const struct {
+	const char *name;
+	void (*fn)(struct sample *s);
+} breaks[] = {BREAKS(ENTRY)};
+
+static int open_image(const uint8_t *data, size_t size, struct err *err)
+{
+	struct image *im = NULL;
+	struct source src;
+	int r;
+
+	source_open_memory(&src, data, size);
+	r = image_open(&src, &im, err);
+	image_free(im);
+	source_release(&src);
+	return r;
+}
+
+static void test_references(void **state)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(breaks); i++) {
+		struct image_writer_options o = {CODEC_LZ4};
+		struct err err = ERR_INIT;
+		struct sample s;
+		uint8_t *data;
+		size_t size;
+
+		sample_init(&s);
+		breaks[i].fn(&s);
+		if (sample_make(&s, &o, &data, &size, &err) < 0)
+			continue; /* the writer minds already */
+		if (open_image(data, size, &err) >= 0)
+			fail_msg("%s goes unnoticed", breaks[i].name);
+		assert_true(strlen(err.msg) > 10);
+		free(data);
+	}
+}
+
+/* The sample itself is fine, or the test above would show nothing. */
+static void test_unbroken(void **state)
+{
+	struct image_writer_options o = {CODEC_LZ4};
+	struct err err = ERR_INIT;
+	struct sample s;
+	uint8_t *data;
+	size_t size;
+
+	sample_init(&s);
+	assert_int_equal(sample_make(&s, &o, &data, &size, &err), 0);
+	assert_int_equal(open_image(data, size, &err), 0);
+	free(data);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_references),
+		cmocka_unit_test(test_unbroken),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
