@@ -8,6 +8,7 @@
 #include "base/util.h"
 #include "engine/result.h"
 #include "engine/session.h"
+#include "res/preview.h"
 
 #include <sched.h>
 
@@ -21,6 +22,13 @@ static int open_output(struct session *s, struct err *err)
 	snprintf(name, sizeof(name), "%d.cpx", s->options->pid);
 	return output_open(&s->output, s->options->output ? s->options->output : name,
 			   s->options->out_fd, err);
+}
+
+static int look_ahead(struct session *s, struct err *err)
+{
+	if (!s->is_exact)
+		preview_read(&s->ctx, s->options->pid, s->options->no_children);
+	return 0;
 }
 
 static bool stays_frozen(const struct session *s)
@@ -78,6 +86,20 @@ static int thaw_early(struct session *s, struct err *err)
 	if (s->is_twinned && !stays_frozen(s))
 		tree_thaw(&s->tree, THAW_RUN);
 	return 0;
+}
+
+static int verify_preview(struct session *s, struct err *err)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < s->nmms && ret == 0; i++) {
+		const struct dump_mm *mm = &s->mm[i];
+
+		ret = preview_verify(&s->ctx, mm->owner->pid,
+				     mm->twin ? mm->twin->pid : mm->owner->pid, err);
+		s->must_repeat = ret == -EAGAIN;
+	}
+	return ret;
 }
 
 /* ---- writing ---- */
@@ -216,6 +238,7 @@ static int commit(struct session *s, struct err *err)
 
 static const struct stage dump_stage[] = {
 	{"open output", open_output},
+	{"look ahead", look_ahead},
 	{"freeze", collect_freeze},
 	{"read tasks", collect_tasks},
 	{"compare tasks", collect_sharing},
@@ -227,6 +250,7 @@ static const struct stage dump_stage[] = {
 	{"copy memory aside", copy_aside},
 	{"make twins", make_twins},
 	{"thaw", thaw_early},
+	{"verify memory maps", verify_preview},
 	{"write records", write_records},
 	{"write shared memory", write_objects},
 	{"write memory", write_pages},
@@ -235,29 +259,44 @@ static const struct stage dump_stage[] = {
 	{"commit", commit},
 };
 
-static int run(struct session *s, const struct cpx_dump_options *o, struct cpx_result *r,
-	       struct err *err)
+static int run(struct session *s, bool is_exact, const struct cpx_dump_options *o,
+	       struct cpx_result *r, struct err *err)
 {
-	struct interrupt interrupt;
-	int ret;
+	int ret = session_init(s, o, r, err);
 
-	interrupt_catch(&interrupt);
-	ret = session_init(s, o, r, err);
+	s->is_exact = is_exact;
 	if (ret == 0)
 		ret = session_run(s, dump_stage, ARRAY_SIZE(dump_stage), err);
 	tree_thaw(&s->tree, THAW_RUN);
-	interrupt_release(&interrupt);
+	if (s->tree.thawed_at_ns > s->tree.frozen_at_ns)
+		r->frozen_us = (s->tree.thawed_at_ns - s->tree.frozen_at_ns) / 1000;
 	return ret;
+}
+
+static int dump(struct session *s, const struct cpx_dump_options *o, struct cpx_result *r,
+		struct err *err)
+{
+	int ret = run(s, false, o, r, err);
+
+	if (!s->must_repeat)
+		return ret;
+	log_info("once more: %s", err->msg);
+	session_release(s);
+	cpx_result_release(r);
+	*err = (struct err)ERR_INIT;
+	return run(s, true, o, r, err);
 }
 
 int cpx_dump(const struct cpx_dump_options *o, struct cpx_result *r)
 {
+	struct interrupt interrupt;
 	struct session s;
 	struct err err = ERR_INIT;
-	int ret = run(&s, o, r, &err);
+	int ret;
 
-	if (s.tree.thawed_at_ns > s.tree.frozen_at_ns)
-		r->frozen_us = (s.tree.thawed_at_ns - s.tree.frozen_at_ns) / 1000;
+	interrupt_catch(&interrupt);
+	ret = dump(&s, o, r, &err);
+	interrupt_release(&interrupt);
 	ret = result_set(r, ret, &err, &s.refusals);
 	session_release(&s);
 	return ret;

@@ -4,16 +4,17 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "res/preview.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
 #include <time.h>
 
-static uint64_t now_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(clock, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
@@ -24,7 +25,7 @@ int session_init(struct session *s, const struct cpx_dump_options *o, struct cpx
 		.options = o,
 		.result = r,
 		.output = OUTPUT_INIT,
-		.started_ns = now_ns(),
+		.started_ns = clock_ns(CLOCK_MONOTONIC),
 	};
 	s->ctx = (struct dump_ctx){
 		.tree = &s->tree,
@@ -58,12 +59,14 @@ static void release_records(struct session *s)
 void session_release(struct session *s)
 {
 	tree_thaw(&s->tree, THAW_RUN);
-	s->result->wall_us = (now_ns() - s->started_ns) / 1000;
+	s->result->wall_us = (clock_ns(CLOCK_MONOTONIC) - s->started_ns) / 1000;
 	image_writer_free(s->writer);
 	output_release(&s->output);
 	release_records(s);
 	files_release(&s->ctx);
 	objects_release(&s->ctx);
+	preview_release(&s->ctx);
+	attrs_dump_release(&s->ctx);
 	tree_release(&s->tree);
 	refusals_release(&s->refusals);
 	if (s->ctx.proc_fd >= 0)
@@ -74,12 +77,15 @@ void session_release(struct session *s)
 int session_run(struct session *s, const struct stage *stage, size_t n, struct err *err)
 {
 	for (size_t i = 0; i < n; i++) {
-		uint64_t start = now_ns();
+		uint64_t start = clock_ns(CLOCK_MONOTONIC);
+		uint64_t cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 		int ret = interrupt_check(err);
 
 		if (ret == 0)
 			ret = stage[i].run(s, err);
-		log_debug("%s: %" PRIu64 " us", stage[i].name, (now_ns() - start) / 1000);
+		log_debug("%s: %" PRIu64 " us, %" PRIu64 " us of our CPU", stage[i].name,
+			  (clock_ns(CLOCK_MONOTONIC) - start) / 1000,
+			  (clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu) / 1000);
 		if (ret < 0)
 			return ret;
 		if (stage[i].is_last_look && s->refusals.n > 0)

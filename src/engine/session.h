@@ -46,6 +46,8 @@ struct session {
 	struct dump_mm *mm; /* in the order of the tree */
 	size_t nmms;
 	bool is_closed_to_us; /* a task in which nothing can be injected was refused */
+	bool is_exact;	      /* nothing may be read before the freeze */
+	bool must_repeat;     /* what was read before the freeze was not true any more */
 	bool is_twinned;      /* every mm has its twin */
 	struct image_writer_options format;
 	struct image_writer *writer;

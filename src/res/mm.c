@@ -11,6 +11,7 @@
 
 #include "mem/mem.h"
 #include "res/attr.h"
+#include "res/preview.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -78,6 +79,8 @@ static const char *obstacle(const struct proc_vma *v, char *buf, size_t size)
 		snprintf(buf, size, "it %s", why);
 		return buf;
 	}
+	if (v->vm_flags & PVM_HUGETLB && v->is_deleted && starts_with(v->path, "/SYSV"))
+		return "it is a SysV segment of huge pages";
 	if (v->vm_flags & PVM_SYNC)
 		return "it is mapped with MAP_SYNC";
 	return NULL;
@@ -161,7 +164,8 @@ static int add_object(struct collector *k, struct proc_vma *v, Cpx__Vma *vma,
 			v->offset, &object, err);
 	if (r == 0 && object) {
 		vma->object = object->id;
-		object->hugepage_shift = vma->hugepage_shift;
+		if (!object->hugepage_shift)
+			object->hugepage_shift = vma->hugepage_shift;
 	}
 	return r;
 }
@@ -245,7 +249,7 @@ static int collect_mappings(struct collector *k, struct err *err)
 
 	if (root_fd < 0)
 		return err_sys(err, -errno, "cannot open the root directory of the task");
-	r = proc_smaps(k->dir, &vmas, err);
+	r = preview_smaps(k->c, k->t->pid, k->dir, &vmas, err);
 	if (r < 0)
 		return r;
 	k->root_fd = root_fd;

@@ -27,6 +27,7 @@ struct dump_ctx {
 	uint64_t ghost_limit;	/* largest deleted file whose content is stored */
 	struct file_table *files; /* open file descriptions found so far: res/files.c */
 	struct object_table *objects;
+	struct preview *preview;  /* res/preview.c: mappings as before the freeze; NULL: none */
 	struct attr_cache *attrs; /* res/attr.c: what was read for several attributes; NULL at first */
 	bool check_only;	/* cpx check: nothing is injected, only what is seen from outside */
 };

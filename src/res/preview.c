@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Flags of mappings from before the freeze. Reads /proc/PID/smaps, maps, stat and status. A twin
+ * lacks mappings with MADV_DONTFORK and has no memory locks (kernel/fork.c, dup_mmap): where a task
+ * has locked memory nothing is taken from before the freeze.
+ */
+#include "res/preview.h"
+
+#include "base/util.h"
+
+#define LARGE_PAGES                                                                                \
+	(16UL << 20 >> CPX_PAGE_SHIFT) /* below that, half a millisecond is not worth it */
+
+struct seen_vma {
+	uint64_t start, end, vm_flags;
+	unsigned pkey;
+};
+
+struct seen {
+	pid_t pid;
+	struct proc_vmas vmas; /* until they are taken */
+	struct seen_vma *vma;  /* those that were taken */
+	size_t n;
+};
+
+struct preview {
+	struct seen *seen;
+	size_t n, max;
+};
+
+/* ---- before the freeze ---- */
+
+static bool is_large(int dir)
+{
+	struct proc_stat st;
+
+	return proc_stat(dir, &st, NULL) == 0 && st.rss >= (int64_t)LARGE_PAGES;
+}
+
+static int look_at(struct preview *p, int proc_fd, pid_t pid)
+{
+	_cleanup_close_ int dir = -1;
+	struct seen *s;
+
+	if (proc_open(proc_fd, pid, 0, &dir, NULL) < 0 || !is_large(dir))
+		return 0;
+	if (grow(&p->seen, &p->max, p->n, sizeof(*p->seen)) < 0)
+		return -ENOMEM;
+	s = &p->seen[p->n];
+	*s = (struct seen){.pid = pid};
+	if (proc_smaps(dir, &s->vmas, NULL) == 0)
+		p->n++;
+	return 0;
+}
+
+static void look_below(struct preview *p, int proc_fd, pid_t pid)
+{
+	_cleanup_free_ pid_t *child = NULL;
+	size_t n = 0;
+
+	if (look_at(p, proc_fd, pid) < 0 || proc_children_of(proc_fd, pid, &child, &n, NULL) < 0)
+		return;
+	for (size_t i = 0; i < n; i++)
+		look_below(p, proc_fd, child[i]);
+}
+
+void preview_read(struct dump_ctx *c, pid_t root, bool no_children)
+{
+	if (!c->preview)
+		c->preview = calloc(1, sizeof(*c->preview));
+	if (!c->preview)
+		return;
+	if (no_children)
+		look_at(c->preview, c->proc_fd, root);
+	else
+		look_below(c->preview, c->proc_fd, root);
+}
+
+/* ---- frozen ---- */
+
+static struct seen *find(const struct dump_ctx *c, pid_t pid)
+{
+	for (size_t i = 0; c->preview && i < c->preview->n; i++)
+		if (c->preview->seen[i].pid == pid)
+			return &c->preview->seen[i];
+	return NULL;
+}
+
+static bool is_same_vma(const struct proc_vma *a, const struct proc_vma *b)
+{
+	return a->start == b->start && a->end == b->end && a->prot == b->prot &&
+	       a->is_shared == b->is_shared && a->offset == b->offset && a->ino == b->ino &&
+	       a->dev_major == b->dev_major && a->dev_minor == b->dev_minor &&
+	       a->is_deleted == b->is_deleted && strcmp(a->path, b->path) == 0;
+}
+
+static bool has_locks(const struct proc_vmas *v)
+{
+	for (size_t i = 0; i < v->n; i++)
+		if (v->vma[i].vm_flags & PVM_LOCKED)
+			return true;
+	return false;
+}
+
+static bool is_unlocked(int dir)
+{
+	struct proc_status st = {0};
+	bool ret = proc_status(dir, &st, NULL) == 0 && st.vm_lck == 0;
+
+	proc_status_release(&st);
+	return ret;
+}
+
+static bool is_still_true(const struct seen *s, int dir)
+{
+	struct proc_vmas now = {0};
+	bool same = !has_locks(&s->vmas) && is_unlocked(dir) && proc_maps(dir, &now, NULL) == 0 &&
+		    now.n == s->vmas.n;
+
+	for (size_t i = 0; i < now.n && same; i++)
+		same = is_same_vma(&now.vma[i], &s->vmas.vma[i]);
+	proc_vmas_release(&now);
+	return same;
+}
+
+static int take(struct seen *s, struct proc_vmas *ret)
+{
+	s->vma = calloc(s->vmas.n + 1, sizeof(*s->vma));
+	if (!s->vma)
+		return -ENOMEM;
+	for (size_t i = 0; i < s->vmas.n; i++) {
+		const struct proc_vma *v = &s->vmas.vma[i];
+
+		s->vma[s->n++] = (struct seen_vma){v->start, v->end, v->vm_flags, v->pkey};
+	}
+	*ret = s->vmas;
+	s->vmas = (struct proc_vmas){0};
+	return 0;
+}
+
+int preview_smaps(struct dump_ctx *c, pid_t pid, int dir, struct proc_vmas *ret, struct err *err)
+{
+	struct seen *s = find(c, pid);
+
+	if (!s || s->vma || !is_still_true(s, dir))
+		return proc_smaps(dir, ret, err);
+	return take(s, ret) < 0 ? err_nomem(err) : 0;
+}
+
+/* ---- afterwards ---- */
+
+static bool is_unchanged(const struct seen_vma *had, const struct proc_vmas *now)
+{
+	const struct proc_vma *v = proc_vmas_find(now, had->start);
+
+	if (!v)
+		return had->vm_flags & PVM_DONTFORK;
+	return v->start == had->start && v->end == had->end && v->vm_flags == had->vm_flags &&
+	       v->pkey == had->pkey;
+}
+
+int preview_verify(struct dump_ctx *c, pid_t pid, pid_t copy, struct err *err)
+{
+	const struct seen *s = find(c, pid);
+	struct proc_vmas now = {0};
+	_cleanup_close_ int dir = -1;
+	int r;
+
+	if (!s || !s->vma)
+		return 0;
+	r = proc_open(c->proc_fd, copy, 0, &dir, err);
+	if (r == 0)
+		r = proc_smaps(dir, &now, err);
+	for (size_t i = 0; i < s->n && r == 0; i++)
+		if (!is_unchanged(&s->vma[i], &now))
+			r = err_set(err, -EAGAIN,
+				    "the flags of mapping %llx-%llx were changed meanwhile",
+				    (unsigned long long)s->vma[i].start,
+				    (unsigned long long)s->vma[i].end);
+	proc_vmas_release(&now);
+	return r;
+}
+
+void preview_release(struct dump_ctx *c)
+{
+	for (size_t i = 0; c->preview && i < c->preview->n; i++) {
+		proc_vmas_release(&c->preview->seen[i].vmas);
+		free(c->preview->seen[i].vma);
+	}
+	if (c->preview)
+		free(c->preview->seen);
+	free(c->preview);
+	c->preview = NULL;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The flags of mappings, read before the freeze. Only /proc/PID/smaps has them, and the kernel
+ * walks all page tables for it (30 ms per GiB of 4 KiB pages), longer than a twin takes. So they
+ * are read while the tree still runs, used if /proc/PID/maps of the frozen task shows the very same
+ * mappings, and compared once more with those of the twin, which inherits them, when the tree runs
+ * again.
+ */
+#ifndef CPX_RES_PREVIEW_H
+#define CPX_RES_PREVIEW_H
+
+#include "proc/proc.h"
+#include "res/res.h"
+
+/* Looks at the large address spaces of root and its descendants. What cannot be read is left out.
+ */
+void preview_read(struct dump_ctx *c, pid_t root, bool no_children);
+
+/* The mappings of a frozen task as proc_smaps() gives them, but for the sizes, which may be older.
+ * dir: /proc/PID. */
+int preview_smaps(struct dump_ctx *c, pid_t pid, int dir, struct proc_vmas *ret, struct err *err);
+
+/* Whether the flags that were taken from before the freeze are those of `copy` (a twin of pid, or
+ * pid itself, still frozen): 0, or -EAGAIN when they were changed in between. */
+int preview_verify(struct dump_ctx *c, pid_t pid, pid_t copy, struct err *err);
+
+void preview_release(struct dump_ctx *c);
+
+#endif
