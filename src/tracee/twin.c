@@ -7,8 +7,11 @@
  */
 #include "tracee/tracee_priv.h"
 
+#include "base/log.h"
 #include "base/util.h"
+#include "proc/proc.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -98,6 +101,17 @@ static int run_midwife(struct tracee *t, struct twin *w, struct err *err)
 	return 0;
 }
 
+/* When memory runs short the twin must go before its original: losing it fails the dump, no more. */
+static void make_expendable(const struct twin *w)
+{
+	_cleanup_close_ int dir = -1, fd = -1;
+
+	if (proc_open(-1, w->pid, 0, &dir, NULL) == 0 &&
+	    proc_open_file(dir, "oom_score_adj", O_WRONLY, &fd, NULL) == 0 &&
+	    write(fd, "1000", 4) < 0)
+		log_debug("the twin %d is not expendable: %s", w->pid, strerror(errno));
+}
+
 /* Nothing of the application may be held or reached: no descriptor, no terminal. */
 static int settle(struct twin *w, struct err *err)
 {
@@ -108,6 +122,7 @@ static int settle(struct twin *w, struct err *err)
 	w->pidfd = (int)syscall(SYS_pidfd_open, w->pid, 0);
 	if (w->pidfd < 0)
 		return err_sys(err, -errno, "cannot open a pidfd of the twin");
+	make_expendable(w);
 	session = BATCH_CALL(&b, SYS_setsid);
 	closed = BATCH_CALL(&b, SYS_close_range, 0, ~0U, 0);
 	BATCH_CALL(&b, SYS_prctl, PR_SET_NAME, batch_in_str(&b, "cpx-twin"));
