@@ -363,13 +363,80 @@ static int we_wait(struct rtask *t, struct err *err)
 	return 0;
 }
 
-/* A SIGSTOP that is pending when its tracer goes stops the task at once: no instruction runs. */
-int switch_stop(struct rtree *rt, struct rtask *t, struct err *err)
+/* ---- stopped tasks ---------------------------------------------------------------------------- */
+
+static struct rthread *first_live(struct rtask *t)
 {
+	for (size_t k = 0; k < t->nthreads; k++)
+		if (t->thread[k].is_seized)
+			return &t->thread[k];
+	return NULL;
+}
+
+static int set_mask(const struct rthread *th, uint64_t mask, struct err *err)
+{
+	if (ptrace(PTRACE_SETSIGMASK, th->tid, sizeof(mask), &mask) < 0)
+		return err_sys(err, -errno, "cannot set the signal mask");
+	return 0;
+}
+
+/*
+ * Delivers signo (by way of a SIGSTOP, which cannot be blocked) and goes on to the trap that follows, whether
+ * the signal stopped the task or was ignored, as SIGTSTP is in an orphaned process group
+ * (kernel/signal.c, get_signal). *ret_is_stopped tells.
+ */
+static int deliver_stop(struct rtask *t, struct rthread *th, int signo, bool *ret_is_stopped,
+			struct err *err)
+{
+	int status, r;
+
+	if (syscall(SYS_tgkill, t->pid, th->tid, SIGSTOP) < 0 || ptrace(PTRACE_CONT, th->tid, 0, 0) < 0)
+		return err_sys(err, -errno, "cannot stop it");
+	r = wait_stop(th->tid, &status, err);
+	if (r == 0 && (ptrace(PTRACE_INTERRUPT, th->tid, 0, 0) < 0 ||
+		       ptrace(PTRACE_CONT, th->tid, 0, signo) < 0))
+		r = err_sys(err, -errno, "cannot stop it");
+	if (r == 0)
+		r = wait_stop(th->tid, &status, err);
+	if (r == 0)
+		*ret_is_stopped = WSTOPSIG(status) != SIGTRAP;
+	return r;
+}
+
+static bool has_default_action(const struct rtask *t, int signo)
+{
+	const Cpx__Signals *s = t->msg->signals;
+
+	for (size_t i = 0; s && i < s->n_action; i++)
+		if (s->action[i]->signo == (uint32_t)signo && s->action[i]->handler)
+			return false;
+	return true;
+}
+
+/* By the signal that stopped it in the image, if that still stops; all others are blocked meanwhile. */
+static int stop_traced(struct rtask *t, struct rthread *th, struct err *err)
+{
+	int signo = t->msg->stop_signal;
+	bool is_stopped = false;
 	int r = 0;
 
-	if (syscall(SYS_pidfd_send_signal, t->pidfd, SIGSTOP, NULL, 0) < 0)
-		r = err_sys(err, -errno, "cannot send SIGSTOP");
+	if (signo == SIGTSTP || signo == SIGTTIN || signo == SIGTTOU) {
+		r = set_mask(th, ~(1ULL << (signo - 1)), err);
+		if (r == 0 && has_default_action(t, signo))
+			r = deliver_stop(t, th, signo, &is_stopped, err);
+	}
+	if (r == 0 && !is_stopped)
+		r = set_mask(th, ~0ULL, err);
+	if (r == 0 && !is_stopped)
+		r = deliver_stop(t, th, SIGSTOP, &is_stopped, err);
+	return r < 0 ? r : set_mask(th, th->msg->sigmask, err);
+}
+
+int switch_stop(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	struct rthread *th = first_live(t);
+	int r = th ? stop_traced(t, th, err) : 0;
+
 	if (r == 0)
 		r = detach(t, err);
 	if (r == 0)
