@@ -453,6 +453,7 @@ void image_free(struct image *im)
 	XXH3_freeState(p->file_hash);
 	free(p->extents);
 	free(p->scratch);
+	free(p->seen.ext);
 	free(im->chunk);
 	free(p);
 	free(im);

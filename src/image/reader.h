@@ -23,6 +23,13 @@ int id_map_build(struct id_map *m, void *const *msg, size_t n, size_t id_offset,
 const struct id_entry *id_map_find(const struct id_map *m, uint32_t id);
 void id_map_release(struct id_map *m);
 
+/* Which pages of one object have gone by: chunks of an object come together. */
+struct seen_pages {
+	uint32_t object;
+	struct extent *ext;
+	size_t n, max;
+};
+
 enum image_map { MAP_TASKS, MAP_MMS, MAP_OBJECTS, MAP_FD_TABLES, MAP_FILES, IMAGE_MAPS };
 
 struct image_private {
@@ -60,6 +67,10 @@ int validate_records(struct image *im, struct err *err);
 /* References of one chunk to the records, and its place after those seen before. */
 int validate_chunk(const struct image *im, const struct chunk_ref *c, size_t *last_rank,
 		   struct err *err);
+/* No page comes twice: adds what a chunk has; an object is checked when the next one begins, the
+ * last one by seen_pages_finish(). */
+int seen_pages_add(struct seen_pages *p, const struct chunk_ref *c, struct err *err);
+int seen_pages_finish(struct seen_pages *p, struct err *err);
 /* All chunks of a seekable image: also that no page comes twice. */
 int validate_chunks(const struct image *im, struct err *err);
 

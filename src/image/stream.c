@@ -93,7 +93,10 @@ static int read_chunk_head(struct image *im, struct chunk_ref *c, struct err *er
 	r = format_get_chunk(p->head, p->pos, c, err);
 	if (r < 0)
 		return r;
-	return validate_chunk(im, c, &p->last_rank, err);
+	r = validate_chunk(im, c, &p->last_rank, err);
+	if (r < 0 || im->source->is_seekable)
+		return r;
+	return seen_pages_add(&p->seen, c, err);
 }
 
 /* Padding is zeros, so that no byte of an image is free to change. */
@@ -200,6 +203,8 @@ static int read_end(struct image *im, struct err *err)
 	if (r < 0)
 		return r;
 	r = check_index(im, &x, err);
+	if (r == 0)
+		r = seen_pages_finish(&p->seen, err);
 	if (r < 0)
 		return r;
 	r = image_read_at(im->source, p->pos + FRAME_SIZE + x.length, foot, sizeof(foot), err);

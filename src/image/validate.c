@@ -696,47 +696,46 @@ static bool has_overlap(struct extent *e, size_t n)
 	return false;
 }
 
-/* Chunks [from, to) are of one object. */
-static int check_overlap(const struct image *im, size_t from, size_t to, struct err *err)
+int seen_pages_finish(struct seen_pages *p, struct err *err)
 {
-	_cleanup_free_ struct extent *all = NULL;
-	size_t n = 0;
+	bool is_bad = has_overlap(p->ext, p->n);
 
-	for (size_t i = from; i < to; i++)
-		n += im->chunk[i].n;
-	all = calloc(n + 1, sizeof(*all));
-	if (!all)
+	p->n = 0;
+	return is_bad ? bad(err, "memory of", p->object, "has a page that is there twice") : 0;
+}
+
+int seen_pages_add(struct seen_pages *p, const struct chunk_ref *c, struct err *err)
+{
+	int r = c->object == p->object ? 0 : seen_pages_finish(p, err);
+
+	if (r < 0)
+		return r;
+	if (grow(&p->ext, &p->max, p->n + c->n, sizeof(*p->ext)) < 0)
 		return err_nomem(err);
-	n = 0;
-	for (size_t i = from; i < to; i++) {
-		memcpy(all + n, im->chunk[i].ext, im->chunk[i].n * sizeof(*all));
-		n += im->chunk[i].n;
+	memcpy(p->ext + p->n, c->ext, c->n * sizeof(*p->ext));
+	p->n += c->n;
+	p->object = c->object;
+	return 0;
+}
+
+static int check_chunks(const struct image *im, struct seen_pages *seen, struct err *err)
+{
+	size_t rank = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < im->nchunks && r == 0; i++) {
+		r = validate_chunk(im, &im->chunk[i], &rank, err);
+		if (r == 0)
+			r = seen_pages_add(seen, &im->chunk[i], err);
 	}
-	return has_overlap(all, n) ? bad(err, "memory of", im->chunk[from].object,
-					 "has a page that is there twice")
-				   : 0;
+	return r < 0 ? r : seen_pages_finish(seen, err);
 }
 
 int validate_chunks(const struct image *im, struct err *err)
 {
-	size_t from = 0, rank = 0;
+	struct seen_pages seen = {0};
+	int r = check_chunks(im, &seen, err);
 
-	for (size_t i = 0; i < im->nchunks; i++) {
-		int r = validate_chunk(im, &im->chunk[i], &rank, err);
-
-		if (r < 0)
-			return r;
-	}
-	while (from < im->nchunks) {
-		size_t to = from;
-		int r;
-
-		while (to < im->nchunks && im->chunk[to].object == im->chunk[from].object)
-			to++;
-		r = check_overlap(im, from, to, err);
-		if (r < 0)
-			return r;
-		from = to;
-	}
-	return 0;
+	free(seen.ext);
+	return r;
 }

@@ -601,31 +601,52 @@ static void test_unknown_records(void **state)
 
 /* ---- chunks that are good one by one ---- */
 
-/* A page that is there twice. */
-static void test_overlapping_chunks(void **state)
+static void write_page_twice(int fd, const struct sample *s, bool is_last)
 {
-	_cleanup_close_ int fd = memfd_create("image", MFD_CLOEXEC);
 	struct extent e = {SAMPLE_HEAP, CPX_PAGE_SIZE};
 	struct image_writer_options o = {0};
 	uint8_t page[CPX_PAGE_SIZE] = {1};
 	struct err err = ERR_INIT;
 	struct image_writer *w;
-	struct source src;
-	struct sample s;
 	uint64_t size;
 
-	sample_init(&s);
 	assert_int_equal(image_writer_new(fd, &o, &w, &err), 0);
-	assert_int_equal(sample_write_records(&s, w, &err), 0);
+	assert_int_equal(sample_write_records(s, w, &err), 0);
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(image_write_chunk(w, 1, CHUNK_DATA, &e, 1, page, &err), 0);
+	if (!is_last)
+		assert_int_equal(image_write_chunk(w, 2, CHUNK_DATA, &e, 1, page, &err), 0);
 	assert_int_equal(image_writer_seal(w, &size, &err), 0);
 	image_writer_free(w);
-	lseek(fd, 0, SEEK_SET);
-	assert_int_equal(source_open_fd(&src, fd, &err), 0);
-	assert_true(image_verify(&src, &err) < 0);
-	assert_non_null(strstr(err.msg, "twice"));
-	source_release(&src);
+}
+
+/* A page that is there twice, in a file and in a stream. */
+static void test_overlapping_chunks(void **state)
+{
+	struct sample s;
+
+	sample_init(&s);
+	for (int i = 0; i < 4; i++) {
+		struct err err = ERR_INIT;
+		struct source src;
+		int fds[2];
+
+		if (i < 2) {
+			fds[0] = memfd_create("image", MFD_CLOEXEC);
+			fds[1] = dup(fds[0]);
+		} else {
+			assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+		}
+		write_page_twice(fds[1], &s, i % 2);
+		close(fds[1]);
+		if (i < 2)
+			lseek(fds[0], 0, SEEK_SET);
+		assert_int_equal(source_open_fd(&src, fds[0], &err), 0);
+		assert_true(image_verify(&src, &err) < 0);
+		assert_non_null(strstr(err.msg, "twice"));
+		source_release(&src);
+		close(fds[0]);
+	}
 }
 
 static void test_sizes(void **state)
