@@ -148,12 +148,30 @@ void subject_join(pid_t pid)
 	CHECK(status == 0, "child %d has wait status 0x%x", pid, status);
 }
 
+struct start {
+	void *(*fn)(void *arg);
+	void *arg;
+	bool has_begun;
+};
+
+static void *begin(void *data)
+{
+	struct start *s = data;
+	void *(*fn)(void *) = s->fn, *arg = s->arg;
+
+	__atomic_store_n(&s->has_begun, true, __ATOMIC_RELEASE);
+	return fn(arg);
+}
+
 pthread_t subject_thread(void *(*fn)(void *arg), void *arg)
 {
+	struct start s = {fn, arg, false};
 	pthread_t t;
-	int r = pthread_create(&t, NULL, fn, arg);
+	int r = pthread_create(&t, NULL, begin, &s);
 
 	CHECK(r == 0, "%s", strerror(r));
+	while (!__atomic_load_n(&s.has_begun, __ATOMIC_ACQUIRE))
+		sched_yield();
 	return t;
 }
 

@@ -55,7 +55,7 @@ pid_t subject_fork(int (*fn)(void *arg), void *arg);
 void subject_child_ready(void);
 /* Waits for a child, which must exit with 0. */
 void subject_join(pid_t pid);
-/* A thread; join with subject_join_thread(). */
+/* A thread, which runs when this returns; join with subject_join_thread(). */
 pthread_t subject_thread(void *(*fn)(void *arg), void *arg);
 void subject_join_thread(pthread_t t);
 

@@ -166,7 +166,7 @@ static void note_pages(struct noted *n, size_t i, int pagemap, int mem)
 	n->is_due[i] = calloc(1, pages);
 	n->is_zero[i] = calloc(1, pages);
 	n->seen[i] = calloc(1, pages);
-	assert_int_equal(pages_select(pagemap, v->start, v->end, false, &r, NULL), 0);
+	assert_int_equal(pages_select(pagemap, v->start, v->end, &r, NULL), 0);
 	for (size_t k = 0; k < r.n; k++)
 		for (uint64_t a = r.r[k].addr; a < r.r[k].addr + r.r[k].len; a += P) {
 			uint8_t *page = n->content[i] + (a - v->start);
