@@ -44,7 +44,8 @@ struct image_private {
 	XXH3_state_t *records_hash, *index_hash; /* of what has gone by */
 	XXH3_state_t *file_hash;		 /* of the index as it is in the file */
 	uint64_t nchunks_read, index_length;	 /* of the chunks seen by image_next_chunk() */
-	size_t last_rank;			 /* order of chunks: see chunk_owner_rank() */
+	struct seen_pages seen; /* of a stream; files are checked when they are opened */
+	size_t last_rank;	/* order of chunks: see validate_chunk() */
 	bool is_at_end;
 	struct extent *extents; /* of all of image->chunk */
 	struct extent next_extents[EXTENTS_MAX];
