@@ -31,8 +31,8 @@ struct page_range { uint64_t addr, len; };
 struct page_ranges { struct page_range *r; size_t n, max; uint64_t bytes; };
 /* Pages of [start, end) that are private and populated (anonymous, present or swapped; not the shared zero page; not
  * pages of the backing file). pagemap_fd: /proc/PID/pagemap. PAGEMAP_SCAN, or pagemap entries where the kernel lacks it or
- * CPX_DENY names it. */
-int pages_select(int pagemap_fd, uint64_t start, uint64_t end, bool is_file, struct page_ranges *out, struct err *err);
+ * CPX_DENY names it. Guard pages are refused: -EOPNOTSUPP. */
+int pages_select(int pagemap_fd, uint64_t start, uint64_t end, struct page_ranges *out, struct err *err);
 void page_ranges_release(struct page_ranges *p);
 
 /* ---- pageout.c: one mm's private memory to the image ----

@@ -43,8 +43,7 @@ static int next_vma(struct page_plan *pl, struct err *err)
 		pl->ranges.n = 0;
 		pl->range = 0;
 		pl->within = 0;
-		return pages_select(pl->pagemap_fd, v->start, v->end,
-				    v->kind == CPX__VMA__KIND__FILE_PRIVATE, &pl->ranges, err);
+		return pages_select(pl->pagemap_fd, v->start, v->end, &pl->ranges, err);
 	}
 	return -ENODATA;
 }

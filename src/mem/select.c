@@ -3,7 +3,10 @@
  * Which pages of a private mapping hold data of their own: ioctl PAGEMAP_SCAN (Linux 6.7,
  * Documentation/admin-guide/mm/pagemap.rst), or the entries of /proc/PID/pagemap before it. The
  * entries do not tell the shared zero page (their PFN is hidden from ordinary users): such pages
- * are selected there and fall to the zero scan later. Guard pages (MADV_GUARD_INSTALL) have no data.
+ * are selected there and fall to the zero scan later.
+ *
+ * Guard pages (MADV_GUARD_INSTALL, Linux 6.13) are seen here and nowhere else. They are not kept
+ * in images, so they are an error; before 6.15 nobody outside of the task can see them.
  */
 #include "mem/mem.h"
 
@@ -11,6 +14,11 @@
 #include "base/util.h"
 
 #include <sys/ioctl.h>
+
+struct selection {
+	struct page_ranges *out;
+	uint64_t guard; /* address of a guard page, 0: none seen */
+};
 
 static int add_range(struct page_ranges *out, uint64_t start, uint64_t end)
 {
@@ -29,8 +37,10 @@ static int add_range(struct page_ranges *out, uint64_t start, uint64_t end)
 
 #define REGIONS 512
 
+#define UNWANTED (PAGE_IS_FILE | PAGE_IS_PFNZERO)
+
 static struct pm_scan_arg scan_args(uint64_t start, uint64_t end, struct page_region *vec,
-				    uint64_t unwanted)
+				    uint64_t known)
 {
 	return (struct pm_scan_arg){
 		.size = sizeof(struct pm_scan_arg),
@@ -38,27 +48,39 @@ static struct pm_scan_arg scan_args(uint64_t start, uint64_t end, struct page_re
 		.end = end,
 		.vec = (uintptr_t)vec,
 		.vec_len = REGIONS,
-		.category_inverted = unwanted,
-		.category_mask = unwanted,
+		.category_inverted = UNWANTED,
+		.category_mask = UNWANTED,
 		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-		.return_mask = PAGE_IS_FILE, /* never set in what we get: regions are not split */
+		.return_mask = known,
 	};
 }
 
-/* 0, or -errno; -EINVAL and -ENOTTY only when nothing was added. */
-static int scan(int fd, uint64_t start, uint64_t end, uint64_t unwanted, struct page_ranges *out)
+static int add_regions(struct selection *s, const struct page_region *region, long n)
+{
+	int r = 0;
+
+	for (long i = 0; i < n && r == 0; i++) {
+		if (region[i].categories & PAGE_IS_GUARD)
+			s->guard = region[i].start;
+		else
+			r = add_range(s->out, region[i].start, region[i].end);
+	}
+	return r;
+}
+
+/* known: categories to be told apart; must not be empty. 0, or -errno; -EINVAL and -ENOTTY only when nothing was added. */
+static int scan(int fd, uint64_t start, uint64_t end, uint64_t known, struct selection *s)
 {
 	struct page_region region[REGIONS];
 
 	while (start < end) {
-		struct pm_scan_arg arg = scan_args(start, end, region, unwanted);
+		struct pm_scan_arg arg = scan_args(start, end, region, known);
 		long n = ioctl(fd, PAGEMAP_SCAN, &arg);
 
 		if (n < 0)
 			return -errno;
-		for (long i = 0; i < n; i++)
-			if (add_range(out, region[i].start, region[i].end) < 0)
-				return -ENOMEM;
+		if (add_regions(s, region, n) < 0)
+			return -ENOMEM;
 		if (arg.walk_end <= start)
 			return -EIO;
 		start = arg.walk_end;
@@ -72,16 +94,27 @@ static int scan(int fd, uint64_t start, uint64_t end, uint64_t unwanted, struct 
 #define PM_FILE	   (1ULL << 61)
 #define PM_GUARD   (1ULL << 58)
 
-static int add_entries(const uint64_t *entry, size_t n, uint64_t addr, struct page_ranges *out)
+static int add_entry(struct selection *s, uint64_t entry, uint64_t addr)
 {
-	for (size_t i = 0; i < n; i++, addr += CPX_PAGE_SIZE)
-		if (entry[i] & (PM_PRESENT | PM_SWAP) && !(entry[i] & (PM_FILE | PM_GUARD)) &&
-		    add_range(out, addr, addr + CPX_PAGE_SIZE) < 0)
-			return -ENOMEM;
-	return 0;
+	if (!(entry & (PM_PRESENT | PM_SWAP)) || entry & PM_FILE)
+		return 0;
+	if (entry & PM_GUARD) {
+		s->guard = addr;
+		return 0;
+	}
+	return add_range(s->out, addr, addr + CPX_PAGE_SIZE);
 }
 
-static int read_entries(int fd, uint64_t start, uint64_t end, struct page_ranges *out)
+static int add_entries(struct selection *s, const uint64_t *entry, size_t n, uint64_t addr)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = add_entry(s, entry[i], addr + i * CPX_PAGE_SIZE);
+	return r;
+}
+
+static int read_entries(int fd, uint64_t start, uint64_t end, struct selection *s)
 {
 	_cleanup_free_ uint64_t *entry = malloc(ENTRIES * sizeof(*entry));
 
@@ -91,13 +124,11 @@ static int read_entries(int fd, uint64_t start, uint64_t end, struct page_ranges
 		size_t want = MIN((end - start) / CPX_PAGE_SIZE, (uint64_t)ENTRIES);
 		ssize_t n = pread(fd, entry, want * sizeof(*entry),
 				  (off_t)(start / CPX_PAGE_SIZE * sizeof(*entry)));
-		int r;
 
 		if (n <= 0)
 			return n < 0 ? -errno : -EIO;
-		r = add_entries(entry, (size_t)n / sizeof(*entry), start, out);
-		if (r < 0)
-			return r;
+		if (add_entries(s, entry, (size_t)n / sizeof(*entry), start) < 0)
+			return -ENOMEM;
 		start += (size_t)n / sizeof(*entry) * CPX_PAGE_SIZE;
 	}
 	return 0;
@@ -111,29 +142,32 @@ static bool is_scan_denied(void)
 }
 
 /* Newest interface first. A kernel without guard pages does not know their category. */
-static int select_range(int fd, uint64_t start, uint64_t end, struct page_ranges *out)
+static int select_range(int fd, uint64_t start, uint64_t end, struct selection *s)
 {
-	int r = is_scan_denied() ? -ENOTTY
-				 : scan(fd, start, end, PAGE_IS_FILE | PAGE_IS_PFNZERO | PAGE_IS_GUARD,
-					out);
+	int r = is_scan_denied() ? -ENOTTY : scan(fd, start, end, PAGE_IS_GUARD, s);
 
 	if (r == -EINVAL)
-		r = scan(fd, start, end, PAGE_IS_FILE | PAGE_IS_PFNZERO, out);
+		r = scan(fd, start, end, PAGE_IS_PFNZERO, s);
 	if (r == -ENOTTY || r == -EINVAL)
-		r = read_entries(fd, start, end, out);
+		r = read_entries(fd, start, end, s);
 	return r;
 }
 
-int pages_select(int pagemap_fd, uint64_t start, uint64_t end, bool is_file,
-		 struct page_ranges *out, struct err *err)
+int pages_select(int pagemap_fd, uint64_t start, uint64_t end, struct page_ranges *out,
+		 struct err *err)
 {
-	int r = select_range(pagemap_fd, start, end, out);
+	struct selection s = {.out = out};
+	int r = select_range(pagemap_fd, start, end, &s);
 
 	if (r == -ENOMEM)
 		return err_nomem(err);
 	if (r < 0)
 		return err_sys(err, r, "cannot find the pages of %#lx-%#lx", (unsigned long)start,
 			       (unsigned long)end);
+	if (s.guard)
+		return err_set(err, -EOPNOTSUPP,
+			       "guard pages (MADV_GUARD_INSTALL, at %#lx) cannot be checkpointed",
+			       (unsigned long)s.guard);
 	return 0;
 }
 
