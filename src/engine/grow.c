@@ -112,16 +112,16 @@ static pid_t clone_into_loop(struct rtree *rt, struct rtask *t, pid_t *set_tid, 
 	return pid < 0 ? -errno : pid;
 }
 
-/* All signals are blocked in the tree until the switch: nothing there could handle one. */
+/* All signals are blocked in the tree until the switch: nothing there could handle one. That is not for the C library
+ * to do, which leaves out the two that it uses itself (timers of SIGEV_THREAD). */
 static int clone_root(struct rtree *rt, struct rtask *t, struct err *err)
 {
-	sigset_t all, old;
+	uint64_t all = ~0ULL, old = 0;
 	pid_t pid;
 
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &old);
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, sizeof(all));
 	pid = clone_into_loop(rt, t, &t->pid, CLONE_CLEAR_SIGHAND);
-	sigprocmask(SIG_SETMASK, &old, NULL);
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
 	return pid < 0 ? clone_failed(t, pid, err) : born(t, err);
 }
 
