@@ -569,7 +569,7 @@ static void test_trailing(void **state)
 }
 
 /* Frames of an unknown kind of record, put in by hand between the records. */
-static int verify_with_record(uint32_t type)
+static int verify_with_record(uint32_t type, const ProtobufCMessage *msg)
 {
 	_cleanup_close_ int fd = memfd_create("image", MFD_CLOEXEC);
 	struct image_writer_options o = {0};
@@ -583,7 +583,7 @@ static int verify_with_record(uint32_t type)
 	sample_init(&s);
 	assert_int_equal(image_writer_new(fd, &o, &w, &err), 0);
 	assert_int_equal(sample_write_records(&s, w, &err), 0);
-	assert_int_equal(image_write_record(w, type, &s.path.base, &err), 0);
+	assert_int_equal(image_write_record(w, type, msg, &err), 0);
 	assert_int_equal(image_writer_seal(w, &size, &err), 0);
 	image_writer_free(w);
 	lseek(fd, 0, SEEK_SET);
@@ -595,8 +595,21 @@ static int verify_with_record(uint32_t type)
 
 static void test_unknown_records(void **state)
 {
-	assert_int_equal(verify_with_record(77 | RECORD_OPTIONAL), 0);
-	assert_int_equal(verify_with_record(77), -EPROTONOSUPPORT);
+	Cpx__Path any = CPX__PATH__INIT;
+
+	assert_int_equal(verify_with_record(77 | RECORD_OPTIONAL, &any.base), 0);
+	assert_int_equal(verify_with_record(77, &any.base), -EPROTONOSUPPORT);
+}
+
+/* As bytes a SigAction with these two is an FdTable with an id and a field of the future. */
+static void test_unknown_fields(void **state)
+{
+	Cpx__SigAction future = CPX__SIG_ACTION__INIT;
+
+	future.signo = 9;
+	assert_int_equal(verify_with_record(RECORD_FD_TABLE, &future.base), 0);
+	future.mask = 1;
+	assert_int_equal(verify_with_record(RECORD_FD_TABLE, &future.base), -EPROTONOSUPPORT);
 }
 
 /* ---- chunks that are good one by one ---- */
@@ -664,23 +677,15 @@ static void test_sizes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_memory),
-		cmocka_unit_test(test_file),
-		cmocka_unit_test(test_pipe),
-		cmocka_unit_test(test_append),
-		cmocka_unit_test(test_reserve),
-		cmocka_unit_test(test_reserve_stream),
-		cmocka_unit_test(test_prepared),
-		cmocka_unit_test(test_writer_order),
-		cmocka_unit_test(test_writer_errors),
-		cmocka_unit_test(test_flipped),
-		cmocka_unit_test(test_truncated),
-		cmocka_unit_test(test_damaged_stream),
-		cmocka_unit_test(test_foreign),
-		cmocka_unit_test(test_newer),
-		cmocka_unit_test(test_trailing),
-		cmocka_unit_test(test_unknown_records),
-		cmocka_unit_test(test_overlapping_chunks),
+		cmocka_unit_test(test_memory),	       cmocka_unit_test(test_file),
+		cmocka_unit_test(test_pipe),	       cmocka_unit_test(test_append),
+		cmocka_unit_test(test_reserve),	       cmocka_unit_test(test_reserve_stream),
+		cmocka_unit_test(test_prepared),       cmocka_unit_test(test_writer_order),
+		cmocka_unit_test(test_writer_errors),  cmocka_unit_test(test_flipped),
+		cmocka_unit_test(test_truncated),      cmocka_unit_test(test_damaged_stream),
+		cmocka_unit_test(test_foreign),	       cmocka_unit_test(test_newer),
+		cmocka_unit_test(test_trailing),       cmocka_unit_test(test_unknown_records),
+		cmocka_unit_test(test_unknown_fields), cmocka_unit_test(test_overlapping_chunks),
 		cmocka_unit_test(test_sizes),
 	};
 
