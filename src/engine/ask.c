@@ -241,6 +241,30 @@ static int ask_hosts(struct session *s, struct question *q, struct err *err)
 	return ret;
 }
 
+static int reread_one(struct session *s, struct dump_task *d, const struct attr_ops *ops,
+		      struct err *err)
+{
+	int ret = 0;
+
+	if (!ops->per_thread)
+		return ops->reread(&s->ctx, d->t, NULL, d->msg, NULL, err);
+	for (size_t i = 0; i < d->t->nthreads && ret == 0; i++)
+		if (!d->t->thread[i].is_exited)
+			ret = ops->reread(&s->ctx, d->t, &d->t->thread[i], d->msg,
+					  d->msg->thread[i], err);
+	return ret;
+}
+
+static int reread(struct session *s, struct dump_task *d, struct err *err)
+{
+	int ret = 0;
+
+	for (size_t k = 0; attr_registry[k] && ret == 0; k++)
+		if (attr_registry[k]->reread)
+			ret = reread_one(s, d, attr_registry[k], err);
+	return ret < 0 ? context(d, err) : 0;
+}
+
 int collect_attributes(struct session *s, struct err *err)
 {
 	struct question *q;
@@ -258,5 +282,8 @@ int collect_attributes(struct session *s, struct err *err)
 	for (size_t i = 0; i < s->ntasks && ret == 0; i++)
 		if (!s->task[i].t->is_zombie)
 			ret = ask_others(s, &s->task[i], err);
+	for (size_t i = 0; i < s->ntasks && ret == 0; i++)
+		if (!s->task[i].t->is_zombie)
+			ret = reread(s, &s->task[i], err);
 	return ret;
 }

@@ -85,6 +85,10 @@ struct attr_ops {
 		   struct batch *b, uint64_t *scratch, struct err *err);
 	int (*take)(struct dump_ctx *c, struct tracee *t, const struct batch *b, const uint64_t *scratch,
 		    Cpx__Task *task, Cpx__Thread *th, struct err *err);
+	/* After all take()s: for what may have come while the others were asked, like the signal of a timer
+	 * that take() has seen expired. */
+	int (*reread)(struct dump_ctx *c, struct tracee *t, struct tracee_thread *thread,
+		      Cpx__Task *task, Cpx__Thread *th, struct err *err);
 	int (*check)(struct restore_ctx *c, const Cpx__Task *task, const Cpx__Thread *th, struct err *err);
 	/* Called once per stage; adds nothing where it has nothing to do. */
 	int (*give)(struct restore_ctx *c, enum give_stage stage, const Cpx__Task *task, const Cpx__Thread *th,

@@ -150,6 +150,67 @@ static int thread_signals_read(struct dump_ctx *c, struct tracee *t, struct trac
 			    &th->signals->n_pending, err);
 }
 
+static void drop_queue(queue_item **queue, size_t *n)
+{
+	for (size_t i = 0; i < *n; i++)
+		free((*queue)[i].data);
+	free(*queue);
+	*queue = NULL;
+	*n = 0;
+}
+
+static int pending_now(struct dump_ctx *c, pid_t tid, struct proc_status *ret, struct err *err)
+{
+	_cleanup_close_ int dir = -1;
+	int r = proc_open(c->proc_fd, tid, 0, &dir, err);
+
+	return r < 0 ? r : proc_status(dir, ret, err);
+}
+
+static int reread_queue(struct tracee *t, pid_t tid, bool is_shared, uint64_t pending,
+			Cpx__Task *task, queue_item **queue, size_t *n, struct err *err)
+{
+	int r = tracee_pause(t, err);
+
+	if (r < 0)
+		return r;
+	drop_queue(queue, n);
+	r = read_pending(tid, is_shared, pending, task, queue, n, err);
+	return r < 0 ? r : tracee_resume(t, err);
+}
+
+/* Timers run on in a frozen task: what was read before they were asked may lack their signals. */
+static int signals_reread(struct dump_ctx *c, struct tracee *t, struct tracee_thread *thread,
+			  Cpx__Task *task, Cpx__Thread *th, struct err *err)
+{
+	Cpx__Signals *s = task->signals;
+	struct proc_status now = {0};
+	pid_t tid = attr_speaker(t)->tid;
+	int r = pending_now(c, tid, &now, err);
+
+	if (r == 0 && now.shd_pnd & ~queued_mask(s->pending, s->n_pending))
+		r = reread_queue(t, tid, true, now.shd_pnd, task, &s->pending, &s->n_pending, err);
+	proc_status_release(&now);
+	return r;
+}
+
+/* Only POSIX timers signal one thread. */
+static int thread_signals_reread(struct dump_ctx *c, struct tracee *t, struct tracee_thread *thread,
+				 Cpx__Task *task, Cpx__Thread *th, struct err *err)
+{
+	Cpx__ThreadSignals *s = th->signals;
+	struct proc_status now = {0};
+	int r = 0;
+
+	if (task->n_posix_timer)
+		r = pending_now(c, thread->tid, &now, err);
+	if (r == 0 && now.sig_pnd & ~queued_mask(s->pending, s->n_pending))
+		r = reread_queue(t, thread->tid, false, now.sig_pnd, task, &s->pending,
+				 &s->n_pending, err);
+	proc_status_release(&now);
+	return r;
+}
+
 /* ---- actions ---- */
 
 /* scratch[0]: remote array of actions by signal - 1, scratch[1]: index of the first call. */
@@ -352,6 +413,7 @@ static int thread_signals_give(struct restore_ctx *c, enum give_stage stage, con
 const struct attr_ops signals_attr_ops = {
 	.name = "signals",
 	.read = signals_read,
+	.reread = signals_reread,
 	.ask = signals_ask,
 	.take = signals_take,
 	.check = signals_check,
@@ -362,6 +424,7 @@ const struct attr_ops thread_signals_attr_ops = {
 	.name = "signals of the thread",
 	.per_thread = true,
 	.read = thread_signals_read,
+	.reread = thread_signals_reread,
 	.ask = thread_signals_ask,
 	.take = thread_signals_take,
 	.check = thread_signals_check,

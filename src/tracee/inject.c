@@ -458,6 +458,24 @@ static int in_loop(struct tracee *t, struct err *err)
 	return 0;
 }
 
+int tracee_pause(struct tracee *t, struct err *err)
+{
+	if (!inject_is_live(t))
+		return 0;
+	steer_interrupt(t->inject->host);
+	return steer_trapped(t, t->inject->host, err);
+}
+
+int tracee_resume(struct tracee *t, struct err *err)
+{
+	if (!t->inject || !t->inject->host || t->inject->host->where != THREAD_AWAY)
+		return 0;
+	if (ptrace(PTRACE_CONT, t->inject->host->tid, 0, 0))
+		return steer_gone(t, err);
+	t->inject->host->where = THREAD_IN_LOOP;
+	return 0;
+}
+
 /* ---- the way out ------------------------------------------------------------------------------ */
 
 static int out_interrupt(struct tracee *t, struct err *err)

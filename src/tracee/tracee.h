@@ -116,6 +116,11 @@ struct thread_batch {
 };
 int tracee_threads_run(struct tracee *t, struct thread_batch *tb, size_t n, struct err *err);
 
+/* Between batches: the host thread into a ptrace stop, for requests that need one
+ * (PTRACE_PEEKSIGINFO), and back to waiting for batches. */
+int tracee_pause(struct tracee *t, struct err *err);
+int tracee_resume(struct tracee *t, struct err *err);
+
 /* Takes the mailbox out again, the host thread is back where it was, stopped. */
 int tracee_eject(struct tracee *t, struct err *err);
 
