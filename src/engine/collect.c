@@ -93,7 +93,7 @@ static int add_thread(struct session *s, struct dump_task *d, const struct trace
 }
 
 /* A thread with a filter may not run the calls of a dump, and no filter is carried yet. */
-static int check_seccomp(struct session *s, struct tracee *t, const struct tracee_thread *th,
+static int check_seccomp(struct session *s, struct tracee *t, struct tracee_thread *th,
 			 struct err *err)
 {
 	struct proc_status status = {0};
@@ -106,6 +106,7 @@ static int check_seccomp(struct session *s, struct tracee *t, const struct trace
 		return ret;
 	mode = status.seccomp;
 	proc_status_release(&status);
+	th->has_no_seccomp = mode == 0;
 	if (mode == 0)
 		return 0;
 	s->is_closed_to_us = true;

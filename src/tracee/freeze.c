@@ -328,13 +328,16 @@ static size_t poll_all(struct tree *tree)
 	return running;
 }
 
-/* Stops come within microseconds: the processor is left to the others first, and longer and longer
- * pauses follow. */
-static void pause_between(unsigned round)
+/* Stops come within microseconds, when a processor is free: so it is left to the others, but not for
+ * long at a time, since a yield on a busy machine costs several time slices. Then longer and
+ * longer pauses follow. */
+#define YIELD_NS 100000
+
+static void pause_between(uint64_t since, unsigned round)
 {
 	struct timespec t = {.tv_nsec = 20000L << MIN(round / 64, 6U)};
 
-	if (round < 64)
+	if (monotonic_ns() - since < YIELD_NS)
 		sched_yield();
 	else
 		nanosleep(&t, NULL);
@@ -374,6 +377,8 @@ static int wait_failed(struct tree *tree, struct err *err)
 
 static int wait_all(struct freezer *f, struct err *err)
 {
+	uint64_t since = monotonic_ns();
+
 	for (unsigned round = 0; poll_all(f->tree); round++) {
 		int r = interrupt_check(err);
 
@@ -381,7 +386,7 @@ static int wait_all(struct freezer *f, struct err *err)
 			return r;
 		if (monotonic_ns() > f->deadline)
 			return wait_failed(f->tree, err);
-		pause_between(round);
+		pause_between(since, round);
 	}
 	return 0;
 }

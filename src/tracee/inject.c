@@ -45,13 +45,13 @@ static int open_task_file(const struct tracee *t, const char *name, int flags, s
 }
 
 /* A thread under seccomp could be killed by the first remote call. */
-static int check_thread(struct tracee *t, struct tracee_thread *th, struct err *err)
+static int check_seccomp(struct tracee *t, const struct tracee_thread *th, struct err *err)
 {
 	_cleanup_close_ int dir = -1;
 	struct proc_status st = {0};
 	int r;
 
-	if (th->is_checked)
+	if (th->has_no_seccomp)
 		return 0;
 	r = proc_open(-1, t->pid, th->tid, &dir, err);
 	if (r == 0)
@@ -61,7 +61,14 @@ static int check_thread(struct tracee *t, struct tracee_thread *th, struct err *
 			    "thread %d is under seccomp, which forbids remote system calls",
 			    th->tid);
 	proc_status_release(&st);
-	if (r == 0 && arch_has_shadow_stack(th->tid))
+	return r;
+}
+
+static int check_thread(struct tracee *t, struct tracee_thread *th, struct err *err)
+{
+	int r = th->is_checked ? 0 : check_seccomp(t, th, err);
+
+	if (r == 0 && !th->is_checked && arch_has_shadow_stack(th->tid))
 		r = err_set(err, -EOPNOTSUPP, "thread %d has a shadow stack", th->tid);
 	th->is_checked = r == 0;
 	return r;

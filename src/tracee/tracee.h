@@ -26,6 +26,9 @@ struct tracee_thread {
 	/* When the thread was asleep in a system call with a relative timeout: how long already.
 	 * 0 when unknown or not asleep. */
 	uint64_t asleep_ns;
+	/* Known to be without seccomp: whoever reads its status while it is frozen may set this, and
+	 * saves remote calls from reading it again. */
+	bool has_no_seccomp;
 
 	/* Private to src/tracee. */
 	enum {

@@ -150,7 +150,8 @@ int main(int argc, char **argv)
 	if (tree_freeze(&tree, atoi(argv[1]), &o, &err))
 		return fail(&err);
 	if (verbose)
-		printf("freeze %.2f ms, %zu tasks\n", now_ms() - t0, tree.n);
+		printf("freeze %.2f ms, %.2f of them frozen, %zu tasks\n", now_ms() - t0,
+		       now_ms() - tree.frozen_at_ns * 1e-6, tree.n);
 	twin = calloc(tree.n, sizeof(*twin));
 	if (dump(&tree, twin, verbose, &err)) {
 		tree_thaw(&tree, THAW_RUN);
