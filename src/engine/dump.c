@@ -15,15 +15,6 @@
 /* zstd's fastest level costs little more time than lz4 and takes much less space. */
 enum { DEFAULT_LEVEL = 1 };
 
-static int open_output(struct session *s, struct err *err)
-{
-	char name[32];
-
-	snprintf(name, sizeof(name), "%d.cpx", s->options->pid);
-	return output_open(&s->output, s->options->output ? s->options->output : name,
-			   s->options->out_fd, err);
-}
-
 static int look_ahead(struct session *s, struct err *err)
 {
 	if (!s->is_exact)
@@ -123,9 +114,9 @@ static int start_writer(struct session *s, struct err *err)
 	s->format = (struct image_writer_options){
 		.codec = chosen_codec(o->compress),
 		.level = o->level ? o->level : DEFAULT_LEVEL,
-		.page_aligned = s->output.is_file,
+		.page_aligned = s->output->is_file,
 	};
-	return image_writer_new(s->output.fd, &s->format, &s->writer, err);
+	return image_writer_new(s->output->fd, &s->format, &s->writer, err);
 }
 
 static int write_record(struct session *s, enum record_type type, const ProtobufCMessage *m,
@@ -193,7 +184,7 @@ static int write_pages(struct session *s, struct err *err)
 	struct pageout p = {
 		.w = s->writer,
 		.options = &s->format,
-		.out_fd = s->output.is_file && s->format.codec == CODEC_NONE ? s->output.fd : -1,
+		.out_fd = s->output->is_file && s->format.codec == CODEC_NONE ? s->output->fd : -1,
 		.workers = s->options->workers ? s->options->workers : count_cpus(),
 		.progress = report_progress,
 		.progress_data = s,
@@ -225,7 +216,7 @@ static int seal(struct session *s, struct err *err)
 /* Only when the image is safe is anything done to the tree, and nothing may come in between. */
 static int commit(struct session *s, struct err *err)
 {
-	int ret = output_commit(&s->output, err);
+	int ret = output_commit(s->output, err);
 
 	if (ret < 0)
 		return ret;
@@ -237,7 +228,6 @@ static int commit(struct session *s, struct err *err)
 }
 
 static const struct stage dump_stage[] = {
-	{"open output", open_output},
 	{"look ahead", look_ahead},
 	{"freeze", collect_freeze},
 	{"read tasks", collect_tasks},
@@ -259,10 +249,10 @@ static const struct stage dump_stage[] = {
 	{"commit", commit},
 };
 
-static int run(struct session *s, bool is_exact, const struct cpx_dump_options *o,
-	       struct cpx_result *r, struct err *err)
+static int run(struct session *s, bool is_exact, const struct job *j, struct cpx_result *r,
+	       struct err *err)
 {
-	int ret = session_init(s, o, r, err);
+	int ret = session_init(s, j, r, err);
 
 	s->is_exact = is_exact;
 	if (ret == 0)
@@ -273,31 +263,35 @@ static int run(struct session *s, bool is_exact, const struct cpx_dump_options *
 	return ret;
 }
 
-static int dump(struct session *s, const struct cpx_dump_options *o, struct cpx_result *r,
-		struct err *err)
+static int dump(void *job, struct cpx_result *r)
 {
-	int ret = run(s, false, o, r, err);
+	struct err err = ERR_INIT;
+	struct session s;
+	int ret = run(&s, false, job, r, &err);
 
-	if (!s->must_repeat)
-		return ret;
-	log_info("once more: %s", err->msg);
-	session_release(s);
-	cpx_result_release(r);
-	*err = (struct err)ERR_INIT;
-	return run(s, true, o, r, err);
+	if (s.must_repeat) {
+		log_info("once more: %s", err.msg);
+		session_release(&s);
+		cpx_result_release(r);
+		err = (struct err)ERR_INIT;
+		ret = run(&s, true, job, r, &err);
+	}
+	ret = result_set(r, ret, &err, &s.refusals);
+	session_release(&s);
+	return ret;
 }
 
 int cpx_dump(const struct cpx_dump_options *o, struct cpx_result *r)
 {
-	struct interrupt interrupt;
-	struct session s;
 	struct err err = ERR_INIT;
+	struct output output;
+	char name[32];
+	struct job j = {.options = o, .output = &output, .plan = ENTER_PLAN_INIT};
 	int ret;
 
-	interrupt_catch(&interrupt);
-	ret = dump(&s, o, r, &err);
-	interrupt_release(&interrupt);
-	ret = result_set(r, ret, &err, &s.refusals);
-	session_release(&s);
+	snprintf(name, sizeof(name), "%d.cpx", o->pid);
+	ret = output_open(&output, o->output ? o->output : name, o->out_fd, &err);
+	ret = ret < 0 ? result_set(r, ret, &err, NULL) : job_run(&j, dump, r);
+	output_release(&output);
 	return ret;
 }

@@ -4,10 +4,12 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "engine/result.h"
 #include "res/preview.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <time.h>
 
 static uint64_t clock_ns(clockid_t clock)
@@ -18,13 +20,15 @@ static uint64_t clock_ns(clockid_t clock)
 	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-int session_init(struct session *s, const struct cpx_dump_options *o, struct cpx_result *r,
-		 struct err *err)
+int session_init(struct session *s, const struct job *j, struct cpx_result *r, struct err *err)
 {
+	const struct cpx_dump_options *o = j->options;
+
 	*s = (struct session){
 		.options = o,
 		.result = r,
-		.output = OUTPUT_INIT,
+		.output = j->output,
+		.has_own_ipc = j->plan.flags & CLONE_NEWIPC,
 		.started_ns = clock_ns(CLOCK_MONOTONIC),
 	};
 	s->ctx = (struct dump_ctx){
@@ -61,7 +65,6 @@ void session_release(struct session *s)
 	tree_thaw(&s->tree, THAW_RUN);
 	s->result->wall_us = (clock_ns(CLOCK_MONOTONIC) - s->started_ns) / 1000;
 	image_writer_free(s->writer);
-	output_release(&s->output);
 	release_records(s);
 	files_release(&s->ctx);
 	objects_release(&s->ctx);
@@ -71,7 +74,7 @@ void session_release(struct session *s)
 	refusals_release(&s->refusals);
 	if (s->ctx.proc_fd >= 0)
 		close(s->ctx.proc_fd);
-	*s = (struct session){.output = OUTPUT_INIT};
+	*s = (struct session){0};
 }
 
 int session_run(struct session *s, const struct stage *stage, size_t n, struct err *err)
@@ -92,6 +95,26 @@ int session_run(struct session *s, const struct stage *stage, size_t n, struct e
 			return 0;
 	}
 	return 0;
+}
+
+int job_run(struct job *j, int (*fn)(void *job, struct cpx_result *r), struct cpx_result *r)
+{
+	const struct cpx_dump_options *outside = j->options;
+	struct cpx_dump_options there = *outside;
+	struct interrupt interrupt;
+	struct err err = ERR_INIT;
+	int ret = enter_plan_make(outside->pid, &j->plan, &err);
+
+	if (ret < 0)
+		return result_set(r, ret, &err, NULL);
+	there.pid = j->plan.pid;
+	j->options = &there;
+	interrupt_catch(&interrupt);
+	ret = j->plan.flags ? enter_run(&j->plan, fn, j, r, &err) : fn(j, r);
+	interrupt_release(&interrupt);
+	j->options = outside;
+	enter_plan_release(&j->plan);
+	return err.code ? result_set(r, ret, &err, NULL) : ret;
 }
 
 size_t tracee_speaker(const struct tracee *t)

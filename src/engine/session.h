@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "cpx.h"
+#include "engine/enter.h"
 #include "engine/output.h"
 #include "image/image.h"
 #include "mem/mem.h"
@@ -36,7 +37,7 @@ struct dump_task {
 struct session {
 	const struct cpx_dump_options *options;
 	struct cpx_result *result;
-	struct output output;
+	struct output *output; /* borrowed */
 	struct tree tree;
 	struct refusals refusals;
 	struct dump_ctx ctx;
@@ -45,6 +46,7 @@ struct session {
 	size_t ntasks;
 	struct dump_mm *mm; /* in the order of the tree */
 	size_t nmms;
+	bool has_own_ipc;     /* the tree's IPC namespace is not the one that cpx was started in */
 	bool is_closed_to_us; /* a task in which nothing can be injected was refused */
 	bool is_exact;	      /* nothing may be read before the freeze */
 	bool must_repeat;     /* what was read before the freeze was not true any more */
@@ -54,6 +56,16 @@ struct session {
 	uint64_t started_ns; /* CLOCK_MONOTONIC */
 };
 
+/* What is to be done, where: here or in the namespaces of the tree. */
+struct job {
+	const struct cpx_dump_options *options;
+	struct output *output; /* open; NULL: check only */
+	struct enter_plan plan;
+};
+/* Decides where, and has fn(job, result) run there, with the pid of job->options as it is there.
+ * Ends with result_set(). */
+int job_run(struct job *j, int (*fn)(void *job, struct cpx_result *r), struct cpx_result *r);
+
 /* A step of a session. 0, or -errno. */
 struct stage {
 	const char *name;
@@ -61,8 +73,7 @@ struct stage {
 	bool is_last_look; /* with refusals, the session ends after it: nothing was changed yet */
 };
 
-int session_init(struct session *s, const struct cpx_dump_options *o, struct cpx_result *r,
-		 struct err *err);
+int session_init(struct session *s, const struct job *j, struct cpx_result *r, struct err *err);
 void session_release(struct session *s);
 
 /* Runs the stages until one fails, a signal asks to stop, or there are refusals at the last look

@@ -123,15 +123,30 @@ static int check_thread(struct session *s, struct tracee *t, size_t i, struct er
 	return 0;
 }
 
-/* /proc/sysvipc/sem: a heading, then one line a set. */
-static bool has_semaphores(struct session *s)
+/* /proc/sysvipc/sem and msg: a heading, then one line an object. */
+static bool has_ipc_objects(struct session *s, const char *file)
 {
 	_cleanup_free_ char *text = NULL;
 	size_t len = 0;
 
-	if (proc_read(s->ctx.proc_fd, "sysvipc/sem", &text, &len, NULL) < 0)
+	if (proc_read(s->ctx.proc_fd, file, &text, &len, NULL) < 0)
 		return false;
 	return strchr(text, '\n') != strrchr(text, '\n');
+}
+
+/* An IPC namespace of its own ends with the tree; of what is in it only the segments are carried.
+ */
+static int check_own_ipc(struct session *s, struct err *err)
+{
+	const struct tracee *root = s->tree.task[0];
+
+	if (!s->has_own_ipc ||
+	    (!has_ipc_objects(s, "sysvipc/sem") && !has_ipc_objects(s, "sysvipc/msg")))
+		return 0;
+	if (refuse(&s->refusals, root->pid, root->comm, "IPC namespace",
+		   "cannot be checkpointed: it has SysV semaphores or message queues") < 0)
+		return err_nomem(err);
+	return 0;
 }
 
 /* kernel/kcmp.c compares the pointers to the lists; ours is NULL as we use no semaphores. Tasks
@@ -143,7 +158,7 @@ static int check_semaphores(struct session *s, struct tracee *t, struct err *err
 	if (t->nthreads > 1)
 		return 0;
 	r = compare(getpid(), t->thread[0].tid, KCMP_SYSVSEM, err);
-	if (r <= 0 || !has_semaphores(s))
+	if (r <= 0 || !has_ipc_objects(s, "sysvipc/sem"))
 		return MIN(r, 0);
 	if (refuse(&s->refusals, t->pid, t->comm, "SysV semaphores",
 		   "cannot be checkpointed: undo operations (SEM_UNDO) may be pending") < 0)
@@ -151,13 +166,13 @@ static int check_semaphores(struct session *s, struct tracee *t, struct err *err
 	return 0;
 }
 
-struct namespace {
+struct namespace_kind {
 	const char *link, *name;
 	uint64_t ours; /* 0: this kernel has none */
 };
 
 static int check_namespaces(struct session *s, struct tracee *t, size_t thread,
-			    const struct namespace *ns, size_t n, struct err *err)
+			    const struct namespace_kind *ns, size_t n, struct err *err)
 {
 	_cleanup_close_ int dir = -1;
 	int ret = proc_open(s->ctx.proc_fd, t->pid, t->thread[thread].tid, &dir, err);
@@ -179,7 +194,8 @@ static int check_namespaces(struct session *s, struct tracee *t, size_t thread,
 	return ret;
 }
 
-static int find_our_namespaces(struct session *s, struct namespace *ns, size_t n, struct err *err)
+static int find_our_namespaces(struct session *s, struct namespace_kind *ns, size_t n,
+			       struct err *err)
 {
 	_cleanup_close_ int dir = -1;
 	int ret = proc_open(s->ctx.proc_fd, getpid(), 0, &dir, err);
@@ -192,8 +208,8 @@ static int find_our_namespaces(struct session *s, struct namespace *ns, size_t n
 	return ret;
 }
 
-static int check_task(struct session *s, struct tracee *t, const struct namespace *ns, size_t n,
-		      struct err *err)
+static int check_task(struct session *s, struct tracee *t, const struct namespace_kind *ns,
+		      size_t n, struct err *err)
 {
 	int ret = check_semaphores(s, t, err);
 
@@ -209,7 +225,7 @@ static int check_task(struct session *s, struct tracee *t, const struct namespac
 
 int collect_sharing(struct session *s, struct err *err)
 {
-	struct namespace ns[] = {
+	struct namespace_kind ns[] = {
 		{"pid", "PID namespace"},
 		{"pid_for_children", "PID namespace of children"},
 		{"mnt", "mount namespace"},
@@ -233,5 +249,5 @@ int collect_sharing(struct session *s, struct err *err)
 	}
 	for (size_t k = 0; k < ARRAY_SIZE(private_kind) && ret == 0; k++)
 		ret = refuse_shared(s, k, err);
-	return ret;
+	return ret < 0 ? ret : check_own_ipc(s, err);
 }
