@@ -25,6 +25,69 @@
 
 #define NS_PER_S 1000000000ULL
 
+/* ---- pending signals --------------------------------------------------------------------------
+ */
+
+static bool is_pending_in(const ProtobufCBinaryData *queue, size_t n, uint32_t signo,
+			  const Cpx__PosixTimer *timer)
+{
+	for (size_t i = 0; i < n; i++) {
+		const siginfo_t *si = (const siginfo_t *)queue[i].data;
+
+		if (timer ? si->si_code == SI_TIMER && si->si_timerid == timer->id
+			  : si->si_signo == (int)signo)
+			return true;
+	}
+	return false;
+}
+
+/* timer NULL: any signal of that number; else the one of that timer. */
+static bool is_pending(const Cpx__Task *task, uint32_t signo, const Cpx__PosixTimer *timer)
+{
+	if (task->signals &&
+	    is_pending_in(task->signals->pending, task->signals->n_pending, signo, timer))
+		return true;
+	for (size_t i = 0; i < task->n_thread; i++) {
+		const Cpx__ThreadSignals *s = task->thread[i]->signals;
+
+		if (s && is_pending_in(s->pending, s->n_pending, signo, timer))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Timers go on while the tree is frozen, and the queues are read some time before the timers: one
+ * that has expired in between is without its signal in the record, which is then added as the
+ * kernel has queued it. rt_sigpending(2) after the timers are read tells. (That another sender's
+ * signal of the same number is taken for it does no harm: it was pending before the tree went on.)
+ */
+static unsigned ask_pending(struct batch *b, uint64_t *ret_mask)
+{
+	*ret_mask = batch_out(b, sizeof(uint64_t));
+	return BATCH_CALL(b, SYS_rt_sigpending, *ret_mask, sizeof(uint64_t));
+}
+
+static int take_pending(const struct batch *b, unsigned call, uint64_t remote, uint64_t *ret_mask,
+			struct err *err)
+{
+	int r = attr_result(b, call, "read the set of pending signals", err);
+
+	if (r == 0)
+		memcpy(ret_mask, batch_local(b, remote), sizeof(*ret_mask));
+	return r;
+}
+
+static bool has_signal(uint64_t mask, uint32_t signo)
+{
+	return signo && mask >> (signo - 1) & 1;
+}
+
+static int add_pending(ProtobufCBinaryData **queue, size_t *n, const siginfo_t *si, struct err *err)
+{
+	return msg_append_bytes(queue, n, si, sizeof(*si)) < 0 ? err_nomem(err) : 0;
+}
+
 /* ---- interval timers ---- */
 
 #define ITIMERS 3
@@ -36,6 +99,7 @@ static int itimers_ask(struct dump_ctx *c, struct tracee *t, const Cpx__Task *ta
 	scratch[1] = b->n;
 	for (unsigned i = 0; i < ITIMERS; i++)
 		BATCH_CALL(b, SYS_getitimer, i, scratch[0] + i * sizeof(struct itimerval));
+	scratch[2] = ask_pending(b, &scratch[3]);
 	return 0;
 }
 
@@ -58,16 +122,34 @@ static int add_itimer(Cpx__Task *task, unsigned which, const struct itimerval *i
 	return 0;
 }
 
+static const int itimer_signal[ITIMERS] = {SIGALRM, SIGVTALRM, SIGPROF};
+
+/* ITIMER_REAL stands still from its expiry until the signal is delivered, the others go on. */
+static int add_lost_alarm(Cpx__Task *task, unsigned which, const struct itimerval *it,
+			  uint64_t pending, struct err *err)
+{
+	int sig = itimer_signal[which];
+	siginfo_t si = {.si_signo = sig, .si_code = SI_KERNEL};
+
+	if (!has_signal(pending, sig) || is_pending(task, sig, NULL) ||
+	    (which == ITIMER_REAL && usec(&it->it_value)))
+		return 0;
+	return add_pending(&task->signals->pending, &task->signals->n_pending, &si, err);
+}
+
 static int itimers_take(struct dump_ctx *c, struct tracee *t, const struct batch *b,
 			const uint64_t *scratch, Cpx__Task *task, Cpx__Thread *th, struct err *err)
 {
 	const struct itimerval *it = batch_local(b, scratch[0]);
-	int r = 0;
+	uint64_t pending = 0;
+	int r = take_pending(b, scratch[2], scratch[3], &pending, err);
 
 	for (unsigned i = 0; i < ITIMERS && r == 0; i++) {
 		r = attr_result(b, scratch[1] + i, "read an interval timer", err);
 		if (r == 0 && (usec(&it[i].it_interval) || usec(&it[i].it_value)))
 			r = add_itimer(task, i, &it[i], err);
+		if (r == 0)
+			r = add_lost_alarm(task, i, &it[i], pending, err);
 	}
 	return r;
 }
@@ -80,8 +162,6 @@ static int itimers_check(struct restore_ctx *c, const Cpx__Task *task, const Cpx
 			return err_set(err, -EBADMSG, "interval timer %u", task->itimer[i]->which);
 	return 0;
 }
-
-static bool is_pending(const Cpx__Task *task, uint32_t signo, const Cpx__PosixTimer *timer);
 
 /* ITIMER_REAL with an interval but no value has fired, and the kernel starts it again when the
  * SIGALRM that is still pending gets delivered (kernel/time/itimer.c). Firing at once makes that so
@@ -250,6 +330,7 @@ static int posix_timers_ask(struct dump_ctx *c, struct tracee *t, const Cpx__Tas
 			   scratch[0] + i * sizeof(struct itimerspec));
 		BATCH_CALL(b, SYS_timer_getoverrun, task->posix_timer[i]->id);
 	}
+	scratch[2] = ask_pending(b, &scratch[3]);
 	return 0;
 }
 
@@ -258,26 +339,54 @@ static uint64_t nsec(const struct timespec *ts)
 	return ts->tv_sec * NS_PER_S + ts->tv_nsec;
 }
 
+/* One that is armed and does not repeat has not expired. */
+static int add_lost_expiry(const Cpx__Task *task, const Cpx__PosixTimer *t, uint64_t pending,
+			   ProtobufCBinaryData **queue, size_t *n, struct err *err)
+{
+	siginfo_t si = {.si_signo = t->signo, .si_code = SI_TIMER};
+
+	if (!has_signal(pending, t->signo) || t->notify == SIGEV_NONE ||
+	    is_pending(task, t->signo, NULL) || (t->value_ns && !t->interval_ns))
+		return 0;
+	si.si_timerid = t->id;
+	si.si_value.sival_ptr = (void *)(uintptr_t)t->sigval;
+	return add_pending(queue, n, &si, err);
+}
+
+static int take_timer(const struct batch *b, unsigned call, const struct itimerspec *it,
+		      Cpx__PosixTimer *timer, struct err *err)
+{
+	int r = attr_result(b, call, "read a POSIX timer", err);
+
+	if (r == 0)
+		r = attr_result(b, call + 1, "read the overrun count of a POSIX timer", err);
+	if (r < 0)
+		return r;
+	timer->interval_ns = nsec(&it->it_interval);
+	timer->value_ns = nsec(&it->it_value);
+	timer->overrun = batch_ret(b, call + 1);
+	return 0;
+}
+
 static int posix_timers_take(struct dump_ctx *c, struct tracee *t, const struct batch *b,
 			     const uint64_t *scratch, Cpx__Task *task, Cpx__Thread *th,
 			     struct err *err)
 {
-	const struct itimerspec *it = task->n_posix_timer ? batch_local(b, scratch[0]) : NULL;
-	int r = 0;
+	const struct itimerspec *it;
+	uint64_t pending = 0;
+	int r;
 
+	if (!task->n_posix_timer)
+		return 0;
+	it = batch_local(b, scratch[0]);
+	r = take_pending(b, scratch[2], scratch[3], &pending, err);
 	for (size_t i = 0; i < task->n_posix_timer && r == 0; i++) {
 		Cpx__PosixTimer *timer = task->posix_timer[i];
-		unsigned call = scratch[1] + 2 * i;
 
-		r = attr_result(b, call, "read a POSIX timer", err);
-		if (r == 0)
-			r = attr_result(b, call + 1, "read the overrun count of a POSIX timer",
-					err);
-		if (r < 0)
-			break;
-		timer->interval_ns = nsec(&it[i].it_interval);
-		timer->value_ns = nsec(&it[i].it_value);
-		timer->overrun = batch_ret(b, call + 1);
+		r = take_timer(b, scratch[1] + 2 * i, &it[i], timer, err);
+		if (r == 0 && !(timer->notify & SIGEV_THREAD_ID))
+			r = add_lost_expiry(task, timer, pending, &task->signals->pending,
+					    &task->signals->n_pending, err);
 	}
 	return r;
 }
@@ -412,34 +521,6 @@ const struct attr_ops posix_timers_attr_ops = {
 
 /* ---- POSIX timers: started ---- */
 
-static bool is_pending_in(const ProtobufCBinaryData *queue, size_t n, uint32_t signo,
-			  const Cpx__PosixTimer *timer)
-{
-	for (size_t i = 0; i < n; i++) {
-		const siginfo_t *si = (const siginfo_t *)queue[i].data;
-
-		if (timer ? si->si_code == SI_TIMER && si->si_timerid == timer->id
-			  : si->si_signo == (int)signo)
-			return true;
-	}
-	return false;
-}
-
-/* timer NULL: any signal of that number; else the one of that timer. */
-static bool is_pending(const Cpx__Task *task, uint32_t signo, const Cpx__PosixTimer *timer)
-{
-	if (task->signals &&
-	    is_pending_in(task->signals->pending, task->signals->n_pending, signo, timer))
-		return true;
-	for (size_t i = 0; i < task->n_thread; i++) {
-		const Cpx__ThreadSignals *s = task->thread[i]->signals;
-
-		if (s && is_pending_in(s->pending, s->n_pending, signo, timer))
-			return true;
-	}
-	return false;
-}
-
 /* The kernel can be made to count from a point in the past. */
 static bool can_backdate(const Cpx__PosixTimer *t)
 {
@@ -539,8 +620,45 @@ static int timer_starts_give(struct restore_ctx *c, enum give_stage stage, const
 	return 0;
 }
 
+static bool is_notified(const Cpx__Task *task, const Cpx__Thread *th)
+{
+	for (size_t i = 0; i < task->n_posix_timer; i++)
+		if (task->posix_timer[i]->notify & SIGEV_THREAD_ID &&
+		    task->posix_timer[i]->notify_tid == th->tid)
+			return true;
+	return false;
+}
+
+static int timer_starts_ask(struct dump_ctx *c, struct tracee *t, const Cpx__Task *task,
+			    const Cpx__Thread *th, struct batch *b, uint64_t *scratch,
+			    struct err *err)
+{
+	if (is_notified(task, th))
+		scratch[0] = ask_pending(b, &scratch[1]);
+	return 0;
+}
+
+static int timer_starts_take(struct dump_ctx *c, struct tracee *t, const struct batch *b,
+			     const uint64_t *scratch, Cpx__Task *task, Cpx__Thread *th,
+			     struct err *err)
+{
+	uint64_t pending = 0;
+	int r = scratch[1] ? take_pending(b, scratch[0], scratch[1], &pending, err) : 0;
+
+	for (size_t i = 0; i < task->n_posix_timer && r == 0 && pending; i++) {
+		const Cpx__PosixTimer *timer = task->posix_timer[i];
+
+		if (timer->notify & SIGEV_THREAD_ID && timer->notify_tid == th->tid)
+			r = add_lost_expiry(task, timer, pending, &th->signals->pending,
+					    &th->signals->n_pending, err);
+	}
+	return r;
+}
+
 const struct attr_ops timer_starts_attr_ops = {
 	.name = "start of POSIX timers",
 	.per_thread = true,
+	.ask = timer_starts_ask,
+	.take = timer_starts_take,
 	.give = timer_starts_give,
 };

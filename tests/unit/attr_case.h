@@ -204,6 +204,9 @@ struct dumped {
 	Cpx__Task *task;
 };
 
+/* Time that passes between what is read from outside and what is asked. */
+static unsigned freeze_ms;
+
 static void stop_thread(pid_t tid)
 {
 	int status;
@@ -285,6 +288,7 @@ UNUSED static void dump(struct subject *s, struct dumped *d)
 		read_outside(d, attr_registry[k]);
 	for (unsigned i = 0; i < s->threads; i++)
 		assert_int_equal(ptrace(PTRACE_DETACH, s->lane[i].tid, 0, 0), 0);
+	usleep(freeze_ms * 1000);
 	for (unsigned i = 0; i < s->threads; i++)
 		ask_thread(s, d, i);
 }

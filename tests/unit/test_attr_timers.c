@@ -276,6 +276,35 @@ static void test_pending(void **state)
 	trip_end(&before, &after, &r, &to);
 }
 
+static void expire_soon(struct subject *s)
+{
+	struct itimerval it = us(20000, 0);
+
+	setitimer(ITIMER_REAL, &it, NULL);
+	arm(make(CLOCK_MONOTONIC, SIGEV_SIGNAL, SIGRTMIN + 4, 77), 20 * MS, 3600000 * MS);
+	arm(make(CLOCK_MONOTONIC, SIGEV_THREAD_ID, SIGRTMIN + 5, 78), 20 * MS, 0);
+	arm(make(CLOCK_MONOTONIC, SIGEV_SIGNAL, SIGRTMIN + 6, 79), 3600000 * MS, 0);
+}
+
+/* What expires while the tree is frozen, after the queues were read, is not lost. */
+static void test_expiry_in_freeze(void **state)
+{
+	struct dumped before, after;
+	struct restored r;
+	struct subject to;
+
+	freeze_ms = 60;
+	trip(expire_soon, &before, &after, &r, &to);
+	freeze_ms = 0;
+	assert_int_equal(before.task->signals->n_pending, 2);
+	assert_int_equal(after.task->signals->n_pending, 2);
+	assert_int_equal(before.task->thread[0]->signals->n_pending, 1);
+	assert_int_equal(after.task->thread[0]->signals->n_pending, 1);
+	assert_int_equal(before.task->n_itimer, 0);
+	assert_same_timers(before.task, after.task);
+	trip_end(&before, &after, &r, &to);
+}
+
 static void high_id(struct subject *s)
 {
 	for (int i = 0; i < 1500; i++)
@@ -337,10 +366,15 @@ static void test_refusals(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_itimers),	     cmocka_unit_test(test_expired_itimer),
-		cmocka_unit_test(test_posix_timers), cmocka_unit_test(test_overrun),
-		cmocka_unit_test(test_pending),	     cmocka_unit_test(test_high_id),
-		cmocka_unit_test(test_many),	     cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_itimers),
+		cmocka_unit_test(test_expired_itimer),
+		cmocka_unit_test(test_posix_timers),
+		cmocka_unit_test(test_overrun),
+		cmocka_unit_test(test_pending),
+		cmocka_unit_test(test_high_id),
+		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_expiry_in_freeze),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
