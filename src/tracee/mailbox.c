@@ -8,6 +8,7 @@
  * head of a thread (get_robust_list(2)), so that there is no global and a forked cpx starts afresh.
  *
  * The kernel follows at most 2048 entries (ROBUST_LIST_LIMIT), that is 1024 lanes of one thread.
+ * More are on the lists of keepers: threads that do nothing but live as long as we do.
  */
 #include "tracee/mailbox.h"
 
@@ -16,6 +17,9 @@
 
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -52,6 +56,8 @@ _Static_assert(NODE_TO_WORD == (long)offsetof(struct lane, park[1].word) -
  * still read the list when it kills us (mm/oom_kill.c, __oom_reap_task_mm). */
 struct robust {
 	struct robust_list_head head;
+	pid_t owner;
+	struct robust *more; /* a keeper's */
 	size_t n;
 	struct robust_list *node[MAX_NODES]; /* in the order of the list */
 };
@@ -76,9 +82,60 @@ static struct robust *robust_new(void)
 		return NULL;
 	r->head.list.next = &r->head.list;
 	r->head.futex_offset = NODE_TO_WORD;
+	r->owner = gettid();
 	if (syscall(SYS_set_robust_list, &r->head, sizeof(r->head))) {
 		munmap(r, sizeof(*r));
 		return NULL;
+	}
+	return r;
+}
+
+struct keeper {
+	struct robust *robust;
+	sem_t is_ready;
+};
+
+static void *keep(void *arg)
+{
+	struct keeper *k = arg;
+
+	k->robust = robust_new();
+	sem_post(&k->is_ready); /* k is gone from here on */
+	for (;;)
+		pause();
+	return NULL;
+}
+
+static struct robust *keeper_start(void)
+{
+	struct keeper k = {0};
+	sigset_t all, old;
+	pthread_t thread;
+	int r;
+
+	sem_init(&k.is_ready, 0, 0);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are for the others */
+	r = pthread_create(&thread, NULL, keep, &k);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (r)
+		return NULL;
+	pthread_detach(thread);
+	while (sem_wait(&k.is_ready))
+		;
+	return k.robust;
+}
+
+static struct robust *robust_with_room(void)
+{
+	struct robust *r = robust_get();
+
+	if (!r)
+		r = robust_new();
+	while (r && r->n + 2 > MAX_NODES) {
+		if (!r->more)
+			r->more = keeper_start();
+		r = r->more;
 	}
 	return r;
 }
@@ -92,18 +149,19 @@ static void robust_add(struct robust *r, struct robust_list *node)
 	r->node[r->n++] = node;
 }
 
-static void robust_del(struct robust *r, const struct robust_list *node)
+static bool robust_del(struct robust *r, const struct robust_list *node)
 {
 	size_t i = 0;
 
 	while (i < r->n && r->node[i] != node)
 		i++;
 	if (i == r->n)
-		return;
+		return false;
 	struct robust_list *before = i + 1 < r->n ? r->node[i + 1] : &r->head.list;
 
 	*(struct robust_list *volatile *)&before->next = i ? r->node[i - 1] : &r->head.list;
 	memmove(&r->node[i], &r->node[i + 1], (--r->n - i) * sizeof(r->node[0]));
+	return true;
 }
 
 struct lane *mailbox_lane(const struct mailbox *m, size_t i)
@@ -126,31 +184,27 @@ static uint32_t load(const uint32_t *word)
 	return __atomic_load_n(word, __ATOMIC_SEQ_CST);
 }
 
-static void arm(struct lane *l)
+static void arm(struct lane *l, pid_t owner)
 {
-	l->owner = gettid();
+	l->owner = (uint32_t)owner;
 	store(&l->park[0].word, l->owner | FUTEX_WAITERS);
 	store(&l->park[1].word, l->owner | FUTEX_WAITERS);
 }
 
 void lane_init_fresh(struct lane *l)
 {
-	arm(l);
+	arm(l, gettid());
 	store(&l->ready, LANE_IS_READY);
 }
 
 int lane_init(struct lane *l, struct err *err)
 {
-	struct robust *r = robust_get();
+	struct robust *r = robust_with_room();
 
 	if (!r)
-		r = robust_new();
-	if (!r)
-		return err_sys(err, -errno, "cannot register a robust list");
-	if (r->n + 2 > MAX_NODES)
-		return err_set(err, -E2BIG, "too many threads are steered at once");
+		return err_set(err, -EAGAIN, "cannot register a robust list");
 	memset(l, 0, offsetof(struct lane, call)); /* the lanes of peers are short */
-	arm(l);
+	arm(l, r->owner);
 	robust_add(r, &l->node[0]);
 	robust_add(r, &l->node[1]);
 	store(&l->ready, LANE_IS_READY);
@@ -161,10 +215,10 @@ void lane_retire(struct lane *l)
 {
 	struct robust *r = robust_get();
 
-	if (!r)
-		return;
-	robust_del(r, &l->node[0]);
-	robust_del(r, &l->node[1]);
+	while (r && !robust_del(r, &l->node[0]))
+		r = r->more;
+	if (r)
+		robust_del(r, &l->node[1]);
 }
 
 struct batch lane_batch(const struct mailbox *m, size_t i)

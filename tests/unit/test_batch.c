@@ -193,6 +193,55 @@ static void test_death(void **state)
 	}
 }
 
+enum { MANY = 1500 };
+
+/* More lanes than one thread's robust list has room for. */
+static void steer_many(struct mailbox *m, uint8_t *code)
+{
+	size_t size;
+	const void *bytes = arch_loop_code(&size);
+
+	m->nlanes = MANY;
+	m->size = MANY * LANE_SIZE;
+	m->local = map_shared(m->size, PROT_READ | PROT_WRITE);
+	m->remote = (uintptr_t)m->local;
+	memcpy(code, bytes, size);
+	for (size_t i = 0; i < MANY; i++)
+		assert_int_equal(lane_init(mailbox_lane(m, i), NULL), 0);
+	if (!fork())
+		arch_jump_loop((uintptr_t)code, mailbox_lane_remote(m, MANY - 1), 0);
+}
+
+static void test_many(void **state)
+{
+	uint8_t *code = map_shared(CPX_PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC);
+	int pipefd[2];
+	char byte;
+
+	assert_int_equal(pipe(pipefd), 0);
+	if (!fork()) {
+		struct mailbox m;
+		struct batch b;
+
+		close(pipefd[0]);
+		steer_many(&m, code);
+		b = lane_batch(&m, MANY - 1);
+		BATCH_CALL(&b, SYS_getpid);
+		lane_run(mailbox_lane(&m, MANY - 1), &b, -1, NULL);
+		for (size_t i = 0; i < MANY - 1; i++)
+			lane_retire(mailbox_lane(&m, i));
+		kill(getpid(), SIGKILL);
+	}
+	close(pipefd[1]);
+	struct pollfd p = {.fd = pipefd[0], .events = POLLIN};
+
+	assert_int_equal(poll(&p, 1, 10000), 1);
+	assert_int_equal(read(pipefd[0], &byte, 1), 0);
+	close(pipefd[0]);
+	wait(NULL);
+	munmap(code, CPX_PAGE_SIZE);
+}
+
 static void test_peer_death(void **state)
 {
 	struct box box;
@@ -216,6 +265,7 @@ int main(void)
 		cmocka_unit_test(test_fill),	  cmocka_unit_test(test_run),
 		cmocka_unit_test(test_clone_lane), cmocka_unit_test(test_zero_scan),
 		cmocka_unit_test(test_death),	  cmocka_unit_test(test_peer_death),
+		cmocka_unit_test(test_many),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
