@@ -17,7 +17,6 @@ from sandbox import Fail
 from subjects import USER, drop_privileges
 
 ROUNDS = int(os.environ.get("CPX_ROUNDS", "2"))
-PATIENCE = 60
 
 
 class Ended(Exception):
@@ -83,10 +82,11 @@ class Round:
         self.pid = int(pid) if pid else None
 
     def finish(self):
+        patience = 60 + 4 * self.seconds
         try:
-            status = self.process.wait(PATIENCE)
+            status = self.process.wait(patience)
         except subprocess.TimeoutExpired:
-            raise Fail(f"no end within {PATIENCE} s; processes: {self._describe()}") from None
+            raise Fail(f"no end within {patience:.0f} s; processes: {self._describe()}") from None
         out = procs.read(os.path.join(self.directory, "out")).strip()
         if status:
             raise Fail(f"exit status {status}; output: {out[-600:]!r}")
@@ -157,7 +157,7 @@ MODES = {"kill-restore": kill_restore, "run-on": run_on, "kill-later": kill_late
 # ---- tests: one per program and mode --------------------------------------------------------------
 
 class Test:
-    timeout, alone = 240, False
+    timeout, alone = 300, False
 
     def __init__(self, program, mode, is_user=False):
         self.program, self.mode, self.is_user = program, mode, is_user
