@@ -137,16 +137,25 @@ struct twin {
 	pid_t pid;
 	int pidfd;
 	struct mailbox mailbox; /* lane 2 is the twin's; owned here */
+	bool has_helper;	/* a second thread, on lane 1 */
 };
 
 /* The tree must be frozen, t injected. -EOPNOTSUPP when a twin would be noticed (a subreaper or
  * a PID namespace's init is in the tree) and other errors (EAGAIN, ENOMEM) when the kernel cannot: the caller falls
  * back to writing while frozen. */
 int twin_make(struct tracee *t, struct twin **ret_twin, struct err *err);
+/* All at once, which is quicker: all or none. */
+int twins_make(struct tracee *const *t, size_t n, struct twin **ret_twins, struct err *err);
 struct batch twin_batch(struct twin *w);
 int twin_post(struct twin *w, const struct batch *b, struct err *err);
 int twin_wait(struct twin *w, struct err *err);
 int twin_run(struct twin *w, const struct batch *b, struct err *err);
+/* Starts a second thread in the twin, so that two batches run at once. Harmless when there is one. Errors (EAGAIN ...)
+ * mean to do without. */
+int twin_helper_start(struct twin *w, struct err *err);
+struct batch twin_helper_batch(struct twin *w);
+int twin_helper_post(struct twin *w, const struct batch *b, struct err *err);
+int twin_helper_wait(struct twin *w, struct err *err);
 void twin_free(struct twin *w); /* kills and forgets; NULL is fine */
 
 #endif

@@ -19,7 +19,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-enum { LANE_HOST, LANE_MIDWIFE, LANE_TWIN };
+/* The midwife's lane is free again once she is reaped: it becomes that of the twin's helper. */
+enum { LANE_HOST, LANE_MIDWIFE, LANE_TWIN, LANE_HELPER = LANE_MIDWIFE };
 
 #define NO_PID 0x7fffffffU
 
@@ -71,101 +72,141 @@ static int post_midwife(struct twin *w, struct err *err)
 }
 
 /* clone writes the midwife's pid straight into the argument of the wait4 that follows. */
-static int run_midwife(struct tracee *t, struct twin *w, struct err *err)
+static int post_host(struct tracee *t, struct err *err)
 {
 	struct batch b = tracee_batch(t);
 	uint64_t wait_arg = mailbox_lane_remote(&t->mailbox, LANE_HOST) +
 			    offsetof(struct lane, call[1].arg[0]);
-	unsigned c, wait;
-	int r;
 
-	c = BATCH_CALL(&b, SYS_clone,
-		       CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_PARENT_SETTID, 0,
-		       wait_arg, 0, 0, mailbox_lane_remote(&t->mailbox, LANE_MIDWIFE));
-	wait = BATCH_CALL(&b, SYS_wait4, NO_PID, 0, __WALL, 0);
+	BATCH_CALL(&b, SYS_clone,
+		   CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_PARENT_SETTID, 0,
+		   wait_arg, 0, 0, mailbox_lane_remote(&t->mailbox, LANE_MIDWIFE));
+	BATCH_CALL(&b, SYS_wait4, NO_PID, 0, __WALL, 0);
 	t->inject->has_midwife = true;
-	r = tracee_run(t, &b, err);
-	if (r)
-		return r;
-	t->inject->has_midwife = false;
-	r = (int)MIN(batch_ret(&b, c), 0);
-	if (r)
-		return err_sys(err, r, "cannot fork");
-	if (batch_ret(&b, wait) != batch_ret(&b, c))
-		return err_set(err, -ECHILD, "its midwife was not reaped");
-	b = lane_batch(&w->mailbox, LANE_MIDWIFE);
-	r = (int)MIN(batch_ret(&b, 0), 0);
-	if (r)
-		return err_sys(err, r, "cannot fork");
-	w->pid = (pid_t)batch_ret(&b, 0);
-	return 0;
+	return tracee_post(t, &b, err);
 }
 
-/* When memory runs short the twin must go before its original: losing it fails the dump, no more. */
-static void make_expendable(const struct twin *w)
+static int take_birth(struct tracee *t, struct twin *w, struct err *err)
 {
-	_cleanup_close_ int dir = -1, fd = -1;
+	struct batch host = tracee_batch(t), midwife = lane_batch(&w->mailbox, LANE_MIDWIFE);
+	int64_t pid = batch_ret(&host, 0);
 
-	if (proc_open(-1, w->pid, 0, &dir, NULL) == 0 &&
-	    proc_open_file(dir, "oom_score_adj", O_WRONLY, &fd, NULL) == 0 &&
-	    write(fd, "1000", 4) < 0)
-		log_debug("the twin %d is not expendable: %s", w->pid, strerror(errno));
+	if (pid < 0)
+		return err_sys(err, (int)pid, "cannot fork");
+	if (batch_ret(&host, 1) != pid)
+		return err_set(err, -ECHILD, "its midwife was not reaped");
+	pid = batch_ret(&midwife, 0);
+	if (pid < 0)
+		return err_sys(err, (int)pid, "cannot fork");
+	w->pid = (pid_t)pid;
+	w->pidfd = (int)syscall(SYS_pidfd_open, w->pid, 0);
+	return w->pidfd < 0 ? err_sys(err, -errno, "cannot open a pidfd of it") : 0;
 }
 
 /* Nothing of the application may be held or reached: no descriptor, no terminal. */
-static int settle(struct twin *w, struct err *err)
+static int post_settling(struct twin *w, struct err *err)
 {
 	struct batch b = twin_batch(w);
-	unsigned closed, session;
-	int r;
 
-	w->pidfd = (int)syscall(SYS_pidfd_open, w->pid, 0);
-	if (w->pidfd < 0)
-		return err_sys(err, -errno, "cannot open a pidfd of the twin");
-	make_expendable(w);
-	session = BATCH_CALL(&b, SYS_setsid);
-	closed = BATCH_CALL(&b, SYS_close_range, 0, ~0U, 0);
+	BATCH_CALL(&b, SYS_setsid);
+	BATCH_CALL(&b, SYS_close_range, 0, ~0U, 0);
 	BATCH_CALL(&b, SYS_prctl, PR_SET_NAME, batch_in_str(&b, "cpx-twin"));
-	r = twin_run(w, &b, err);
-	if (r == 0 && batch_ret(&b, session) < 0)
-		r = err_sys(err, (int)batch_ret(&b, session), "setsid in the twin");
-	if (r == 0 && batch_ret(&b, closed) < 0)
-		r = err_sys(err, (int)batch_ret(&b, closed), "close_range in the twin");
-	return r;
+	return twin_post(w, &b, err);
 }
 
-static int make(struct tracee *t, struct twin *w, struct err *err)
+/* ---- many at a time -------------------------------------------------------------------------- */
+
+struct birth {
+	struct tracee *t;
+	struct twin *w;
+	int r;
+};
+
+static int conceive(struct birth *b, struct err *err)
 {
-	int r = map_lanes(t, w, err);
+	int r = check_adopters(b->t, err);
 
 	if (r)
 		return r;
-	r = post_midwife(w, err);
+	b->w = calloc(1, sizeof(*b->w));
+	if (!b->w)
+		return err_nomem(err);
+	b->w->pidfd = -1;
+	r = map_lanes(b->t, b->w, err);
 	if (r == 0)
-		r = run_midwife(t, w, err);
-	lane_retire(mailbox_lane(&w->mailbox, LANE_MIDWIFE));
-	return r ? r : settle(w, err);
+		r = post_midwife(b->w, err);
+	return r ? r : post_host(b->t, err);
+}
+
+static int bear(struct birth *b, struct err *err)
+{
+	int r = inject_wait(b->t, err);
+
+	if (r)
+		return r;
+	b->t->inject->has_midwife = false;
+	r = take_birth(b->t, b->w, err);
+	lane_retire(mailbox_lane(&b->w->mailbox, LANE_MIDWIFE));
+	return r ? r : post_settling(b->w, err);
+}
+
+static int settle(struct birth *b, struct err *err)
+{
+	struct batch batch = twin_batch(b->w);
+	int r = twin_wait(b->w, err);
+
+	for (unsigned i = 0; r == 0 && i < 2; i++)
+		if (batch_ret(&batch, i) < 0)
+			r = err_sys(err, (int)batch_ret(&batch, i), "cannot be made independent");
+	return r;
+}
+
+typedef int birth_fn(struct birth *b, struct err *err);
+
+/* Every one that was begun gets as far as it can, whatever happens to the others. */
+static int run_births(struct birth *b, size_t n, struct err *err)
+{
+	static birth_fn *const phases[] = {conceive, bear, settle};
+	struct err e = ERR_INIT;
+	int first = 0;
+
+	for (size_t p = 0; p < ARRAY_SIZE(phases); p++) {
+		for (size_t i = 0; i < n; i++) {
+			if (b[i].r)
+				continue;
+			b[i].r = phases[p](&b[i], &e);
+			if (!b[i].r || first)
+				continue;
+			first = b[i].r;
+			err_set(err, first, "task %d (%s): twin: %s", b[i].t->pid, b[i].t->comm,
+				e.msg);
+		}
+	}
+	return first;
+}
+
+int twins_make(struct tracee *const *t, size_t n, struct twin **ret_twins, struct err *err)
+{
+	_cleanup_free_ struct birth *b = calloc(n + 1, sizeof(*b));
+	int r;
+
+	if (!b)
+		return err_nomem(err);
+	for (size_t i = 0; i < n; i++)
+		b[i].t = t[i];
+	r = run_births(b, n, err);
+	for (size_t i = 0; i < n; i++) {
+		if (r)
+			twin_free(b[i].w);
+		else
+			ret_twins[i] = b[i].w;
+	}
+	return r;
 }
 
 int twin_make(struct tracee *t, struct twin **ret_twin, struct err *err)
 {
-	struct twin *w;
-	int r = check_adopters(t, err);
-
-	if (r)
-		return r;
-	w = calloc(1, sizeof(*w));
-	if (!w)
-		return err_nomem(err);
-	w->pidfd = -1;
-	r = make(t, w, err);
-	if (r) {
-		err_context(err, "task %d (%s): twin", t->pid, t->comm);
-		twin_free(w);
-		return r;
-	}
-	*ret_twin = w;
-	return 0;
+	return twins_make(&t, 1, ret_twin, err);
 }
 
 struct batch twin_batch(struct twin *w)
@@ -190,6 +231,42 @@ int twin_run(struct twin *w, const struct batch *b, struct err *err)
 	return r ? r : twin_wait(w, err);
 }
 
+#define CLONE_AS_THREAD                                                                            \
+	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
+
+int twin_helper_start(struct twin *w, struct err *err)
+{
+	struct batch b = twin_batch(w);
+	int r = w->has_helper ? 0 : lane_init(mailbox_lane(&w->mailbox, LANE_HELPER), err);
+
+	if (r || w->has_helper)
+		return r;
+	BATCH_CALL(&b, SYS_clone, CLONE_AS_THREAD, 0, 0, 0, 0,
+		   mailbox_lane_remote(&w->mailbox, LANE_HELPER));
+	r = twin_run(w, &b, err);
+	if (r == 0 && batch_ret(&b, 0) < 0)
+		r = err_sys(err, (int)batch_ret(&b, 0), "clone in the twin");
+	if (r)
+		lane_retire(mailbox_lane(&w->mailbox, LANE_HELPER));
+	w->has_helper = r == 0;
+	return r;
+}
+
+struct batch twin_helper_batch(struct twin *w)
+{
+	return lane_batch(&w->mailbox, LANE_HELPER);
+}
+
+int twin_helper_post(struct twin *w, const struct batch *b, struct err *err)
+{
+	return lane_post(mailbox_lane(&w->mailbox, LANE_HELPER), b, err);
+}
+
+int twin_helper_wait(struct twin *w, struct err *err)
+{
+	return lane_wait(mailbox_lane(&w->mailbox, LANE_HELPER), w->pidfd, err);
+}
+
 /* Told as by our death, in case it may not be killed (other credentials). */
 static void dismiss(struct lane *l)
 {
@@ -197,6 +274,14 @@ static void dismiss(struct lane *l)
 		__atomic_store_n(&l->park[i].word, FUTEX_OWNER_DIED, __ATOMIC_SEQ_CST);
 		syscall(SYS_futex, &l->park[i].word, FUTEX_WAKE, 1, NULL, NULL, 0);
 	}
+}
+
+static void end_lane(struct twin *w, size_t i)
+{
+	struct lane *l = mailbox_lane(&w->mailbox, i);
+
+	dismiss(l);
+	lane_retire(l);
 }
 
 void twin_free(struct twin *w)
@@ -208,10 +293,9 @@ void twin_free(struct twin *w)
 	else if (w->pid > 0)
 		kill(w->pid, SIGKILL);
 	if (w->mailbox.local) {
-		struct lane *l = mailbox_lane(&w->mailbox, LANE_TWIN);
-
-		dismiss(l);
-		lane_retire(l);
+		end_lane(w, LANE_TWIN);
+		if (w->has_helper)
+			end_lane(w, LANE_HELPER);
 		munmap(w->mailbox.local, w->mailbox.size);
 	}
 	if (w->pidfd >= 0)

@@ -88,12 +88,15 @@ static int run_threads(struct tree *tree, struct err *err)
 
 static int make_twins(struct tree *tree, struct twin **twin, struct err *err)
 {
-	int r = 0;
+	_cleanup_free_ struct tracee **owner = calloc(tree->n, sizeof(*owner));
+	size_t n = 0;
 
-	for (size_t i = 0; r == 0 && i < tree->n; i++)
+	if (!owner)
+		return err_nomem(err);
+	for (size_t i = 0; i < tree->n; i++)
 		if (!tree->task[i]->is_zombie && tree->task[i]->mm_owner == tree->task[i])
-			r = twin_make(tree->task[i], &twin[i], err);
-	return r;
+			owner[n++] = tree->task[i];
+	return twins_make(owner, n, twin, err);
 }
 
 static int work_in_twin(struct twin *w, struct err *err)
