@@ -49,6 +49,7 @@ uint64_t arch_syscall_arg(const struct arch_regs *regs, unsigned i);
 /* At an interrupted call: the code that the kernel is to act upon when the thread goes on. */
 void arch_set_restart_code(struct arch_regs *regs, int code);
 void arch_set_syscall_arg(struct arch_regs *regs, unsigned i, uint64_t value);
+void arch_set_syscall_nr(struct arch_regs *regs, long nr);
 /* Changes regs so that they make the call again with the same arguments. */
 void arch_rewind_syscall(struct arch_regs *regs);
 

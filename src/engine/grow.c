@@ -12,8 +12,10 @@
 #include "engine/rtree.h"
 
 #include "base/util.h"
+#include "engine/plan.h"
 
 #include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -100,6 +102,19 @@ static int clone_failed(const struct rtask *t, int code, struct err *err)
 
 /* ---- cloning -------------------------------------------------------------------------------- */
 
+/* The kernel gives a number back a moment after its last task, group and session are gone from sight
+ * (kernel/exit.c, release_task: free_pids). */
+#define PID_PATIENCE_MS 1000
+
+static bool may_try_again(pid_t result, pid_t wanted, int *patience_ms)
+{
+	if (result != -EEXIST || *patience_ms <= 0 || plan_is_pid_seen(wanted))
+		return false;
+	poll(NULL, 0, 1);
+	--*patience_ms;
+	return true;
+}
+
 static pid_t clone_into_loop(struct rtree *rt, struct rtask *t, pid_t *set_tid, uint64_t flags)
 {
 	struct clone_args a = {.flags = flags, .exit_signal = SIGCHLD,
@@ -117,10 +132,13 @@ static pid_t clone_into_loop(struct rtree *rt, struct rtask *t, pid_t *set_tid, 
 static int clone_root(struct rtree *rt, struct rtask *t, struct err *err)
 {
 	uint64_t all = ~0ULL, old = 0;
+	int patience = PID_PATIENCE_MS;
 	pid_t pid;
 
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, sizeof(all));
-	pid = clone_into_loop(rt, t, &t->pid, CLONE_CLEAR_SIGHAND);
+	do
+		pid = clone_into_loop(rt, t, &t->pid, CLONE_CLEAR_SIGHAND);
+	while (may_try_again(pid, t->pid, &patience));
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
 	return pid < 0 ? clone_failed(t, pid, err) : born(t, err);
 }
@@ -142,15 +160,17 @@ static int clone_from(struct rtree *rt, struct rtask *parent, struct rtask *t, s
 {
 	struct batch b = rtask_batch(rt, parent);
 	struct clone_args a = {.flags = clone_flags(parent, t)};
+	int r, patience = PID_PATIENCE_MS;
 	pid_t pid = t->pid;
-	int r;
 
 	a.exit_signal = t->msg ? t->msg->exit_signal : SIGCHLD;
 	a.set_tid = batch_in(&b, &pid, sizeof(pid));
 	a.set_tid_size = 1;
 	BATCH_CALL(&b, SYS_clone3, batch_in(&b, &a, sizeof(a)), sizeof(a), 0, 0, 0,
 		   mailbox_lane_remote(&rt->box, t->thread[0].lane));
-	r = rtask_run(rt, parent, &b, err);
+	do
+		r = rtask_run(rt, parent, &b, err);
+	while (r == 0 && may_try_again(batch_ret(&b, 0), pid, &patience));
 	if (r < 0)
 		return r;
 	if (batch_ret(&b, 0) < 0)
@@ -211,8 +231,6 @@ static int make_subreaper(struct rtree *rt, struct rtask *t, bool on, struct err
 
 /* ---- children ------------------------------------------------------------------------------- */
 
-static int grow_task(struct rtree *rt, struct rtask *t, struct err *err);
-
 static int grow_child(struct rtree *rt, struct rtask *by, struct rtask *parent,
 		      const Cpx__Task *msg, struct err *err)
 {
@@ -224,8 +242,7 @@ static int grow_child(struct rtree *rt, struct rtask *by, struct rtask *parent,
 	t->mm_owner = t;
 	r = clone_from(rt, by, t, err);
 	t->parent = parent; /* of which the stand-in, if it is one, has the memory */
-	t->is_stand_in_parent = by != parent;
-	return r < 0 ? r : grow_task(rt, t, err);
+	return r;
 }
 
 static bool is_child(const Cpx__Task *c, const struct rtask *t)
@@ -286,6 +303,7 @@ static int grow_ended_sessions(struct rtree *rt, struct rtask *t, struct err *er
 	return r;
 }
 
+/* Its memory, then its children, who do not run before they are given theirs. */
 static int grow_task(struct rtree *rt, struct rtask *t, struct err *err)
 {
 	bool leads = t->msg->sid == t->msg->pid;
@@ -325,5 +343,8 @@ int rtree_grow(struct rtree *rt, struct err *err)
 		r = clone_root(rt, root, err);
 	if (r == 0)
 		r = leave_our_session(rt, root, err);
-	return r < 0 ? r : grow_task(rt, root, err);
+	/* In the order of the image, which is that of the memory in it. */
+	for (size_t i = 0; i < rt->image->ntasks && r == 0; i++)
+		r = grow_task(rt, rtree_find(rt, rt->image->task[i]->pid), err);
+	return r;
 }

@@ -98,7 +98,7 @@ static bool is_zombie(pid_t pid)
 	       s.state == 'Z';
 }
 
-static bool is_number_used(pid_t pid)
+bool plan_is_pid_seen(pid_t pid)
 {
 	char path[32];
 
@@ -108,7 +108,7 @@ static bool is_number_used(pid_t pid)
 
 static bool is_taken(pid_t pid, int *patience_ms)
 {
-	while (is_number_used(pid)) {
+	while (plan_is_pid_seen(pid)) {
 		if (!is_zombie(pid) || *patience_ms <= 0)
 			return true;
 		poll(NULL, 0, 10);

@@ -21,6 +21,9 @@ struct plan {
 int plan_make(const struct image *im, const struct cpx_restore_options *o, struct plan *ret,
 	      struct refusals *refusals, struct err *err);
 
+/* Is there a task, a thread or a process group of this number? */
+bool plan_is_pid_seen(pid_t pid);
+
 /* Everything that the resources refuse. */
 int plan_check_resources(struct restore_ctx *c, struct err *err);
 

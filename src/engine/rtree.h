@@ -42,7 +42,6 @@ struct rtask {
 	const Cpx__Mm *mm;
 	struct rtask *mm_owner; /* who built the mm: itself, or the ancestor it is shared with */
 	bool owns_fds;		/* first task with this descriptor table */
-	bool is_stand_in_parent; /* cloned from a stand-in, which ends: becomes ours by subreaping */
 	bool is_alive;
 	bool is_switched;
 	pid_t birth_sid; /* session at birth, by the numbers of the image; 0: the external one */

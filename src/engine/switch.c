@@ -128,12 +128,29 @@ static void subtract(struct timespec *ts, uint64_t ns)
 	ts->tv_nsec = left % 1000000000ULL;
 }
 
+/* Where the kernel put the rest of the time when it interrupted the sleep (kernel/time/hrtimer.c,
+ * nanosleep_copyout), if the caller wanted to know; 0 if not. It may be the request itself. */
+static uint64_t remainder_address(const struct sleep_call *c)
+{
+	return c->nr == SYS_nanosleep ? c->arg[1] : c->nr == SYS_clock_nanosleep ? c->arg[3] : 0;
+}
+
+static int read_timespec(struct rtask *t, uint64_t addr, struct timespec *ret, struct err *err)
+{
+	if (pread(t->mm_owner->mem_fd, ret, sizeof(*ret), addr) != sizeof(*ret))
+		return err_sys(err, -errno, "cannot read the timeout of a sleep at %#llx",
+			       (unsigned long long)addr);
+	return 0;
+}
+
 /* Puts the rest of the time into the lane's data area, which is mapped there until the end. */
 static int shorten(struct rtree *rt, struct rtask *t, const struct rthread *th, struct sleep_call *c,
 		   struct err *err)
 {
 	struct batch b = lane_batch(&rt->box, th->lane);
+	uint64_t left = remainder_address(c);
 	struct timespec ts;
+	int r;
 
 	if (c->timeout_arg < 0) {
 		uint64_t ms = th->msg->asleep_ns / 1000000;
@@ -141,10 +158,11 @@ static int shorten(struct rtree *rt, struct rtask *t, const struct rthread *th, 
 		c->arg[2] = c->arg[2] > ms ? c->arg[2] - ms : 0;
 		return 0;
 	}
-	if (pread(t->mm_owner->mem_fd, &ts, sizeof(ts), c->arg[c->timeout_arg]) != sizeof(ts))
-		return err_sys(err, -errno, "cannot read the timeout of system call %llu",
-			       (unsigned long long)c->nr);
-	subtract(&ts, th->msg->asleep_ns);
+	r = read_timespec(t, left ? left : c->arg[c->timeout_arg], &ts, err);
+	if (r < 0)
+		return r;
+	if (!left)
+		subtract(&ts, th->msg->asleep_ns);
 	c->arg[c->timeout_arg] = batch_in(&b, &ts, sizeof(ts));
 	return 0;
 }

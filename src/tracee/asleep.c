@@ -104,6 +104,25 @@ static bool has_relative_timeout(const struct proc_syscall *c)
 	}
 }
 
+/*
+ * A sleep that went on after a stop is in restart_syscall(2), with the registers of the call that it
+ * was: told by where the kernel waits and, of the two nanosleeps (which wait in the same place), by
+ * the first argument, a clock or an address.
+ */
+static int64_t original_call(int dir, const struct proc_syscall *c)
+{
+	_cleanup_free_ char *where = NULL;
+	size_t len;
+
+	if (proc_read(dir, "wchan", &where, &len, NULL) < 0)
+		return c->nr;
+	if (strstr(where, "poll"))
+		return SYS_poll;
+	if (strstr(where, "futex"))
+		return SYS_futex;
+	return c->arg[0] < CPX_PAGE_SIZE || (int64_t)c->arg[0] < 0 ? SYS_clock_nanosleep : SYS_nanosleep;
+}
+
 void asleep_before(struct tracee *t, struct tracee_thread *th)
 {
 	_cleanup_close_ int dir = -1;
@@ -112,8 +131,13 @@ void asleep_before(struct tracee *t, struct tracee_thread *th)
 	uint64_t since;
 	int64_t lag;
 
-	if (proc_open(-1, t->pid, th->tid, &dir, NULL) || proc_syscall(dir, &c, NULL) ||
-	    c.is_running || !has_relative_timeout(&c))
+	if (proc_open(-1, t->pid, th->tid, &dir, NULL) || proc_syscall(dir, &c, NULL) || c.is_running)
+		return;
+	if (c.nr == SYS_restart_syscall) {
+		c.nr = original_call(dir, &c);
+		th->restarted_nr = (int)c.nr;
+	}
+	if (!has_relative_timeout(&c))
 		return;
 	if (proc_stat(dir, &st, NULL) || proc_exec_start(dir, &since, NULL) ||
 	    !lag_of(t->tree, st.processor, &lag))
@@ -186,6 +210,9 @@ int asleep_after(struct tracee *t, struct tracee_thread *th, struct err *err)
 
 	if (!code)
 		return 0;
+	/* The number is only looked at for whether there is a call to restart at all. */
+	if (arch_syscall_nr(&th->regs) == SYS_restart_syscall && th->restarted_nr)
+		arch_set_syscall_nr(&th->regs, th->restarted_nr);
 	if (arch_syscall_nr(&th->regs) == th->sleep_nr && th->asleep_since < now)
 		th->asleep_ns = now - th->asleep_since;
 	return code == -EINTR && ends_at_any_stop(&th->regs) ? repair(th, err) : 0;

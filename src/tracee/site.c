@@ -96,13 +96,32 @@ static bool use_slot(struct tracee *t, size_t need, bool is_host, struct site *r
 	return true;
 }
 
+/*
+ * A stack has been grown just as far as it was used. Access from outside grows it as its owner's
+ * would (mm/memory.c, __access_remote_vm), within RLIMIT_STACK.
+ */
+static void grow_main_stack(struct tracee *t, uint64_t top, size_t need)
+{
+	struct proc_vma *v = (struct proc_vma *)proc_vmas_find(&t->mm_owner->inject->maps, top);
+	uint64_t start = ALIGN_DOWN(top - need, CPX_PAGE_SIZE);
+	char byte;
+
+	if (v && is_main_stack(v) && start < v->start &&
+	    pread(t->mm_owner->inject->mem_fd, &byte, 1, (off_t)start) == 1)
+		v->start = start;
+}
+
 int site_find(struct tracee *t, const struct tracee_thread *th, size_t need, bool is_host,
 	      struct site *ret, struct err *err)
 {
 	const struct proc_vmas *maps = &t->mm_owner->inject->maps;
 	uint64_t sp = arch_stack_pointer(&th->regs), top = ALIGN_DOWN(sp - RED_ZONE, 64UL);
-	const struct proc_vma *v = proc_vmas_find(maps, sp - 1);
-	bool fits = v && is_private_data(v) && top > v->start && top - v->start >= need;
+	const struct proc_vma *v;
+	bool fits;
+
+	grow_main_stack(t, sp - 1, need + RED_ZONE + CPX_PAGE_SIZE);
+	v = proc_vmas_find(maps, sp - 1);
+	fits = v && is_private_data(v) && top > v->start && top - v->start >= need;
 
 	if (fits && (is_main_stack(v) ||
 		     is_thread_stack(maps, v, sp, arch_thread_pointer(&th->regs)))) {

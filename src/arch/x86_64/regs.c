@@ -101,6 +101,11 @@ long arch_syscall_nr(const struct arch_regs *regs)
 	return (long)regs->gp.orig_rax;
 }
 
+void arch_set_syscall_nr(struct arch_regs *regs, long nr)
+{
+	regs->gp.orig_rax = nr;
+}
+
 uint64_t arch_syscall_arg(const struct arch_regs *regs, unsigned i)
 {
 	const struct user_regs_struct *gp = &regs->gp;
