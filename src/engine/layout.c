@@ -298,7 +298,7 @@ static int map_file(struct remote *r, vma_t v, uint64_t start, uint64_t end, int
 
 static int map_anon(struct remote *r, vma_t v, uint64_t start, uint64_t end, int flags, struct err *err)
 {
-	flags |= MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+	flags |= (v->vm_flags & VMA_DROPPABLE ? MAP_DROPPABLE : MAP_PRIVATE) | MAP_ANONYMOUS | MAP_FIXED;
 	if (v->grows_down)
 		flags |= MAP_GROWSDOWN | MAP_STACK;
 	return REMOTE_CALL(r, "map memory", err, SYS_mmap, start, end - start, v->prot, flags, -1, 0);

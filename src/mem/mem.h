@@ -12,6 +12,7 @@ enum vma_flag { /* Cpx__Vma.vm_flags */
 	VMA_LOCKED = 1 << 0, VMA_LOCKONFAULT = 1 << 1, VMA_DONTFORK = 1 << 2, VMA_WIPEONFORK = 1 << 3,
 	VMA_DONTDUMP = 1 << 4, VMA_HUGEPAGE = 1 << 5, VMA_NOHUGEPAGE = 1 << 6, VMA_MERGEABLE = 1 << 7,
 	VMA_SEQUENTIAL = 1 << 8, VMA_RANDOM = 1 << 9, VMA_NORESERVE = 1 << 10,
+	VMA_DROPPABLE = 1 << 11, /* MAP_DROPPABLE: its pages are never stored, they may vanish at any time anyway */
 };
 
 struct proc_vma;

@@ -28,6 +28,8 @@ static bool is_ordinary(const Cpx__Vma *v)
 
 static bool is_wanted(const struct page_plan *pl, const Cpx__Vma *v)
 {
+	if (v->vm_flags & VMA_DROPPABLE)
+		return false;
 	return pl->is_aside ? vma_is_aside(v) : is_ordinary(v);
 }
 

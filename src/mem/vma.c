@@ -28,7 +28,7 @@ static const struct {
 	{PVM_DONTDUMP, VMA_DONTDUMP},	  {PVM_HUGEPAGE, VMA_HUGEPAGE},
 	{PVM_NOHUGEPAGE, VMA_NOHUGEPAGE}, {PVM_MERGEABLE, VMA_MERGEABLE},
 	{PVM_SEQUENTIAL, VMA_SEQUENTIAL}, {PVM_RANDOM, VMA_RANDOM},
-	{PVM_NORESERVE, VMA_NORESERVE},
+	{PVM_NORESERVE, VMA_NORESERVE},	  {PVM_DROPPABLE, VMA_DROPPABLE},
 };
 
 static uint32_t flags_of(const struct proc_vma *v)
@@ -122,7 +122,6 @@ const char *vma_obstacle(const struct proc_vma *v)
 		{PVM_PKEY, "has a memory protection key"},
 		{PVM_SHADOW_STACK, "is a shadow stack"},
 		{PVM_SEALED, "is sealed (mseal)"},
-		{PVM_DROPPABLE, "may lose its pages (MAP_DROPPABLE)"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(obstacles); i++)

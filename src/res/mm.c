@@ -9,6 +9,7 @@
  */
 #include "res/mm.h"
 
+#include "base/kabi.h"
 #include "mem/mem.h"
 #include "res/attr.h"
 #include "res/preview.h"
@@ -356,8 +357,34 @@ static int mm_take(struct dump_ctx *c, struct tracee *t, const struct batch *b,
 	return 0;
 }
 
+/* ---- restore: what the kernel must be able to map ---- */
+
+static bool is_droppable_known(void)
+{
+	void *p = mmap(NULL, CPX_PAGE_SIZE, PROT_READ, MAP_DROPPABLE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return false;
+	munmap(p, CPX_PAGE_SIZE);
+	return true;
+}
+
+static int mm_check(struct restore_ctx *c, const Cpx__Task *task, const Cpx__Thread *th, struct err *err)
+{
+	const Cpx__Mm *mm = c->image ? image_mm(c->image, task->mm) : NULL;
+
+	for (size_t i = 0; mm && i < mm->n_vma; i++) {
+		if (!(mm->vma[i]->vm_flags & VMA_DROPPABLE) || is_droppable_known())
+			continue;
+		return attr_refuse_restore(c, task, "memory", err,
+					   "cannot be restored: this kernel has no MAP_DROPPABLE (Linux 6.11)");
+	}
+	return 0;
+}
+
 const struct attr_ops mm_attr_ops = {
 	.name = "memory descriptor",
 	.ask = mm_ask,
 	.take = mm_take,
+	.check = mm_check,
 };
