@@ -86,6 +86,17 @@ static int post_host(struct tracee *t, struct err *err)
 	return tracee_post(t, &b, err);
 }
 
+/* When memory runs short the twin must go before its original: losing it fails the dump, no more. */
+static void make_expendable(const struct twin *w)
+{
+	_cleanup_close_ int dir = -1, fd = -1;
+
+	if (proc_open(-1, w->pid, 0, &dir, NULL) == 0 &&
+	    proc_open_file(dir, "oom_score_adj", O_WRONLY, &fd, NULL) == 0 &&
+	    write(fd, "1000", 4) < 0)
+		log_debug("the twin %d is not expendable: %s", w->pid, strerror(errno));
+}
+
 static int take_birth(struct tracee *t, struct twin *w, struct err *err)
 {
 	struct batch host = tracee_batch(t), midwife = lane_batch(&w->mailbox, LANE_MIDWIFE);
@@ -100,7 +111,10 @@ static int take_birth(struct tracee *t, struct twin *w, struct err *err)
 		return err_sys(err, (int)pid, "cannot fork");
 	w->pid = (pid_t)pid;
 	w->pidfd = (int)syscall(SYS_pidfd_open, w->pid, 0);
-	return w->pidfd < 0 ? err_sys(err, -errno, "cannot open a pidfd of it") : 0;
+	if (w->pidfd < 0)
+		return err_sys(err, -errno, "cannot open a pidfd of it");
+	make_expendable(w);
+	return 0;
 }
 
 /* Nothing of the application may be held or reached: no descriptor, no terminal. */
@@ -294,8 +308,7 @@ void twin_free(struct twin *w)
 		kill(w->pid, SIGKILL);
 	if (w->mailbox.local) {
 		end_lane(w, LANE_TWIN);
-		if (w->has_helper)
-			end_lane(w, LANE_HELPER);
+		end_lane(w, LANE_HELPER); /* or the midwife's, of a twin that was not born */
 		munmap(w->mailbox.local, w->mailbox.size);
 	}
 	if (w->pidfd >= 0)
