@@ -18,7 +18,7 @@ struct arch_regs {
 };
 
 struct arch_xstate {
-	size_t size;	 /* bytes used in data: NT_X86_XSTATE, standard (not compacted) format */
+	size_t size; /* bytes used in data: NT_X86_XSTATE, standard (not compacted) format */
 	uint8_t data[];
 };
 
@@ -31,7 +31,8 @@ int arch_set_xstate(pid_t tid, const struct arch_xstate *x, struct err *err);
 /* If regs stand in the rseq critical section that the area at rseq_area (in the task) names,
  * moves them to its abort handler and clears rseq_cs there, as the kernel does on preemption
  * (kernel/rseq.c, rseq_ip_fixup). */
-int arch_rseq_abort(pid_t tid, struct arch_regs *regs, uint64_t rseq_area, uint32_t signature, struct err *err);
+int arch_rseq_abort(pid_t tid, struct arch_regs *regs, uint64_t rseq_area, uint32_t signature,
+		    struct err *err);
 
 uint64_t arch_stack_pointer(const struct arch_regs *regs);
 uint64_t arch_thread_pointer(const struct arch_regs *regs); /* of thread-local storage */
@@ -42,7 +43,8 @@ bool arch_has_shadow_stack(pid_t tid);
 /* False for a thread in 32-bit code. */
 bool arch_is_native(const struct arch_regs *regs);
 
-/* The restart code of an interrupted call (0 when regs are not at one): -ERESTARTSYS (-512) ... -516 or -EINTR. */
+/* The restart code of an interrupted call (0 when regs are not at one): -ERESTARTSYS (-512) ...
+ * -516 or -EINTR. */
 int arch_restart_code(const struct arch_regs *regs);
 long arch_syscall_nr(const struct arch_regs *regs);
 uint64_t arch_syscall_arg(const struct arch_regs *regs, unsigned i);
@@ -66,15 +68,17 @@ struct arch_gadgets {
 bool arch_find_gadgets(struct arch_gadgets *g, const void *code, size_t size, uint64_t addr);
 
 /* Sets regs to run one call at gadget `syscall_ret` with stack pointer sp. */
-void arch_setup_call(struct arch_regs *regs, const struct arch_gadgets *g, uint64_t sp, uint64_t nr, const uint64_t arg[6]);
+void arch_setup_call(struct arch_regs *regs, const struct arch_gadgets *g, uint64_t sp, uint64_t nr,
+		     const uint64_t arg[6]);
 int64_t arch_call_result(const struct arch_regs *regs);
 
 /*
  * Signal frames. Builds, for a stack that ends (exclusive) at `top` (already below the red zone),
  * the frame of rt_sigreturn(2) that restores regs (restart applied by rewinding), mask and xstate
- * and leaves the sigaltstack alone (its ss_flags are invalid, which restore_altstack() in kernel/signal.c ignores).
- * The bytes go to buf (size bytes, at least arch_frame_size(x)); they belong to the remote address *ret_sp, which is
- * the stack pointer with which a `ret` runs g->restorer.
+ * and leaves the sigaltstack alone (its ss_flags are invalid, which restore_altstack() in
+ * kernel/signal.c ignores). The bytes go to buf (size bytes, at least arch_frame_size(x)); they
+ * belong to the remote address *ret_sp, which is the stack pointer with which a `ret` runs
+ * g->restorer.
  */
 size_t arch_frame_size(const struct arch_xstate *x);
 int arch_frame_build(void *buf, size_t size, uint64_t top, const struct arch_gadgets *g,
@@ -90,10 +94,10 @@ void arch_enter_loop(struct arch_regs *regs, uint64_t code, uint64_t lane, uint6
 /* Enters it in a task that has only the code page so far: the code itself makes the shared part
  * (memfd_create, mmap, close) and leaves again unless the lane was made ready meanwhile. */
 struct arch_boot {
-	uint64_t code;	      /* remote address of the code */
-	uint64_t map;	      /* the whole mapping, to be unmapped when leaving ... */
+	uint64_t code; /* remote address of the code */
+	uint64_t map;  /* the whole mapping, to be unmapped when leaving ... */
 	uint64_t map_size;
-	uint64_t lanes;	      /* ... and the part of it that becomes shared; lane 0 is entered */
+	uint64_t lanes; /* ... and the part of it that becomes shared; lane 0 is entered */
 	uint64_t lanes_size;
 	uint64_t syscall_ret; /* gadget */
 	uint64_t sp;	      /* where the frame is */
@@ -108,8 +112,8 @@ void arch_jump_loop(uint64_t code, uint64_t lane, uint64_t sp) __attribute__((no
 struct arch_cpu {
 	char vendor[16];
 	char model[64];
-	uint64_t xcr0;	      /* enabled xsave components */
-	uint32_t xsave_size;  /* bytes of a standard-format area with all of xcr0 */
+	uint64_t xcr0;	       /* enabled xsave components */
+	uint32_t xsave_size;   /* bytes of a standard-format area with all of xcr0 */
 	uint32_t features[16]; /* cpuid words as documented in docs/image-format.md */
 };
 void arch_cpu_get(struct arch_cpu *ret);

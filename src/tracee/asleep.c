@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Calls that a freeze interrupts: how long a thread has been asleep in one with a relative timeout, and
- * calls which the kernel ends with EINTR at any stop, signal or not (signal(7), "Interruption of
- * system calls and library functions by stop signals").
+ * Calls that a freeze interrupts: how long a thread has been asleep in one with a relative timeout,
+ * and calls which the kernel ends with EINTR at any stop, signal or not (signal(7), "Interruption
+ * of system calls and library functions by stop signals").
  *
- * When a thread fell asleep: se.exec_start of /proc/PID/task/TID/sched, by the clock of the run queue of its
- * processor. Those clocks lag behind CLOCK_MONOTONIC, each by the time that was stolen from its
- * processor (kernel/sched/core.c, update_rq_clock_task), seconds after some days: so each is compared
- * with our own entry there, on the same processor. What is stolen during the sleep makes the
- * sleep look shorter, never longer. A thread that woke in between and slept on counts from then.
+ * When a thread fell asleep: se.exec_start of /proc/PID/task/TID/sched, by the clock of the run
+ * queue of its processor. Those clocks lag behind CLOCK_MONOTONIC, each by the time that was stolen
+ * from its processor (kernel/sched/core.c, update_rq_clock_task), seconds after some days: so each
+ * is compared with our own entry there, on the same processor. What is stolen during the sleep
+ * makes the sleep look shorter, never longer. A thread that woke in between and slept on counts
+ * from then.
  *
- * Not kept: what had passed of timeouts that lie in the application's memory, of calls that end with
- * EINTR (epoll_pwait2, semtimedop, rt_sigtimedwait, socket timeouts): they wait for all of it again.
+ * Not kept: what had passed of timeouts that lie in the application's memory, of calls that end
+ * with EINTR (epoll_pwait2, semtimedop, rt_sigtimedwait, socket timeouts): they wait for all of it
+ * again.
  */
 #include "tracee/tracee_priv.h"
 
@@ -23,7 +25,8 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-/* ---- clocks ------------------------------------------------------------------------------------- */
+/* ---- clocks -------------------------------------------------------------------------------------
+ */
 
 #define MAX_CPUS 1024
 
@@ -83,7 +86,8 @@ void sleep_clocks_free(struct sleep_clocks *c)
 	free(c);
 }
 
-/* ---- before the stop ---------------------------------------------------------------------------- */
+/* ---- before the stop ----------------------------------------------------------------------------
+ */
 
 static bool has_relative_timeout(const struct proc_syscall *c)
 {
@@ -105,9 +109,9 @@ static bool has_relative_timeout(const struct proc_syscall *c)
 }
 
 /*
- * A sleep that went on after a stop is in restart_syscall(2), with the registers of the call that it
- * was: told by where the kernel waits and, of the two nanosleeps (which wait in the same place), by
- * the first argument, a clock or an address.
+ * A sleep that went on after a stop is in restart_syscall(2), with the registers of the call that
+ * it was: told by where the kernel waits and, of the two nanosleeps (which wait in the same place),
+ * by the first argument, a clock or an address.
  */
 static int64_t original_call(int dir, const struct proc_syscall *c)
 {
@@ -120,7 +124,8 @@ static int64_t original_call(int dir, const struct proc_syscall *c)
 		return SYS_poll;
 	if (strstr(where, "futex"))
 		return SYS_futex;
-	return c->arg[0] < CPX_PAGE_SIZE || (int64_t)c->arg[0] < 0 ? SYS_clock_nanosleep : SYS_nanosleep;
+	return c->arg[0] < CPX_PAGE_SIZE || (int64_t)c->arg[0] < 0 ? SYS_clock_nanosleep
+								   : SYS_nanosleep;
 }
 
 void asleep_before(struct tracee *t, struct tracee_thread *th)
@@ -131,7 +136,8 @@ void asleep_before(struct tracee *t, struct tracee_thread *th)
 	uint64_t since;
 	int64_t lag;
 
-	if (proc_open(-1, t->pid, th->tid, &dir, NULL) || proc_syscall(dir, &c, NULL) || c.is_running)
+	if (proc_open(-1, t->pid, th->tid, &dir, NULL) || proc_syscall(dir, &c, NULL) ||
+	    c.is_running)
 		return;
 	if (c.nr == SYS_restart_syscall) {
 		c.nr = original_call(dir, &c);
@@ -146,7 +152,8 @@ void asleep_before(struct tracee *t, struct tracee_thread *th)
 	th->asleep_since = since + (uint64_t)lag;
 }
 
-/* ---- after it ------------------------------------------------------------------------------------- */
+/* ---- after it
+ * ------------------------------------------------------------------------------------- */
 
 static bool ends_at_any_stop(const struct arch_regs *regs)
 {

@@ -34,7 +34,8 @@ struct batch {
 unsigned batch_add(struct batch *b, uint64_t nr, const uint64_t arg[6]);
 #define BATCH_CALL(b, nr, ...) batch_add((b), (nr), (const uint64_t[6]){__VA_ARGS__})
 
-/* Copies size bytes into the data area (16-byte aligned); returns the remote address, 0 on overflow. */
+/* Copies size bytes into the data area (16-byte aligned); returns the remote address, 0 on
+ * overflow. */
 uint64_t batch_in(struct batch *b, const void *data, size_t size);
 uint64_t batch_in_str(struct batch *b, const char *s);
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Stopping a whole tree: passes over task/ and children of all known tasks, until one finds
- * nothing new. Children are looked for only when all threads of their parent stand, so that the list is
- * final, and so that the child of a vfork (whose parent cannot stop before it has gone on) runs.
+ * nothing new. Children are looked for only when all threads of their parent stand, so that the
+ * list is final, and so that the child of a vfork (whose parent cannot stop before it has gone on)
+ * runs.
  *
  * PTRACE_SEIZE and PTRACE_INTERRUPT, nothing that a task could notice: ptrace(2).
  */
@@ -29,7 +30,8 @@ struct freezer {
 	uint64_t pid_ns;
 };
 
-/* ---- the list of tasks and threads ------------------------------------------------------------ */
+/* ---- the list of tasks and threads ------------------------------------------------------------
+ */
 
 pid_t tracee_live_tid(const struct tracee *t)
 {
@@ -109,7 +111,8 @@ static int task_err(const struct tracee *t, struct err *err, int r)
 	return r;
 }
 
-/* ---- who may not be frozen ---------------------------------------------------------------------- */
+/* ---- who may not be frozen ----------------------------------------------------------------------
+ */
 
 /* Freezing an ancestor with its children, or ourselves, would freeze us. */
 static int check_not_self(pid_t root, const struct freeze_options *o, struct err *err)
@@ -121,8 +124,10 @@ static int check_not_self(pid_t root, const struct freeze_options *o, struct err
 		struct proc_stat st;
 
 		if (pid == root)
-			return err_set(err, -EINVAL, depth ? "cpx itself runs in the tree of task %d"
-							   : "task %d is cpx itself", root);
+			return err_set(err, -EINVAL,
+				       depth ? "cpx itself runs in the tree of task %d"
+					     : "task %d is cpx itself",
+				       root);
 		if (o->no_children || proc_open(-1, pid, 0, &dir, NULL) ||
 		    proc_stat(dir, &st, NULL))
 			return 0;
@@ -153,10 +158,12 @@ static int explain_seize(int dir, const struct tracee *t, int code, struct err *
 		comm_of(st.tracer_pid, tracer, sizeof(tracer));
 		r = err_set(err, code, "is traced already, by task %d (%s)", st.tracer_pid, tracer);
 	} else if (st.uid[0] != geteuid() || st.uid[1] != geteuid() || st.uid[2] != geteuid()) {
-		r = err_sys(err, code, "cannot attach (it belongs to user %d; root may)", st.uid[0]);
+		r = err_sys(err, code, "cannot attach (it belongs to user %d; root may)",
+			    st.uid[0]);
 	} else {
-		r = err_sys(err, code, "cannot attach (it may be undumpable, as set-user-ID programs "
-				       "are, or a security module such as Yama forbids it; root may)");
+		r = err_sys(err, code,
+			    "cannot attach (it may be undumpable, as set-user-ID programs "
+			    "are, or a security module such as Yama forbids it; root may)");
 	}
 	proc_status_release(&st);
 	return r;
@@ -181,7 +188,8 @@ static int check_task(struct freezer *f, struct tracee *t, int dir, const struct
 	return r;
 }
 
-/* ---- seizing -------------------------------------------------------------------------------------- */
+/* ---- seizing
+ * -------------------------------------------------------------------------------------- */
 
 static bool is_dead_state(char state)
 {
@@ -206,8 +214,8 @@ static int seize_failed(struct tracee *t, struct tracee_thread *th, int code, st
 	return explain_seize(dir, t, code, err);
 }
 
-/* EPERM is also the answer for a leader that has just exited; if a thread that called exec takes its
- * number over right then, the next try succeeds. */
+/* EPERM is also the answer for a leader that has just exited; if a thread that called exec takes
+ * its number over right then, the next try succeeds. */
 #define SEIZE_TRIES 5
 
 static int seize_thread(struct freezer *f, struct tracee *t, struct tracee_thread *th,
@@ -270,7 +278,8 @@ static int seize_new_threads(struct freezer *f, struct tracee *t, struct err *er
 	return r ? r : found;
 }
 
-/* ---- waiting ---------------------------------------------------------------------------------- */
+/* ---- waiting ----------------------------------------------------------------------------------
+ */
 
 /* exec in one thread ends all others and gives it the leader's number; it waits until they are
  * reaped, which is the tracer's task. So whoever dies puts its task's other threads in doubt. */
@@ -328,8 +337,8 @@ static size_t poll_all(struct tree *tree)
 	return running;
 }
 
-/* Stops come within microseconds, when a processor is free: so it is left to the others, but not for
- * long at a time, since a yield on a busy machine costs several time slices. Then longer and
+/* Stops come within microseconds, when a processor is free: so it is left to the others, but not
+ * for long at a time, since a yield on a busy machine costs several time slices. Then longer and
  * longer pauses follow. */
 #define YIELD_NS 100000
 
@@ -357,8 +366,10 @@ static int explain_running(struct tracee *t, const struct tracee_thread *th, str
 	for (size_t i = 0; i < n; i++)
 		if (st.state == 'D' &&
 		    syscall(SYS_kcmp, th->tid, child[i], /* KCMP_VM */ 1, 0, 0) == 0)
-			return err_set(err, -EBUSY, "thread %d is in vfork: its child %d neither runs "
-						    "a program nor ends", th->tid, child[i]);
+			return err_set(err, -EBUSY,
+				       "thread %d is in vfork: its child %d neither runs "
+				       "a program nor ends",
+				       th->tid, child[i]);
 	return err_set(err, -EBUSY, "thread %d does not stop (state %c%s)", th->tid, st.state,
 		       st.state == 'D' ? ", waiting uninterruptibly" : "");
 }
@@ -391,7 +402,8 @@ static int wait_all(struct freezer *f, struct err *err)
 	return 0;
 }
 
-/* ---- passes ------------------------------------------------------------------------------------ */
+/* ---- passes ------------------------------------------------------------------------------------
+ */
 
 static bool is_alive(int pidfd)
 {
@@ -553,7 +565,8 @@ static int freeze_all(struct freezer *f, struct err *err)
 	return settle_ended(f->tree, err);
 }
 
-/* ---- registers and the like ---------------------------------------------------------------------- */
+/* ---- registers and the like
+ * ---------------------------------------------------------------------- */
 
 #ifndef PTRACE_GETSIGMASK
 #define PTRACE_GETSIGMASK 0x420a
@@ -651,7 +664,8 @@ static int read_all(struct tree *tree, struct err *err)
 	return 0;
 }
 
-/* ---- shared address spaces ------------------------------------------------------------------------ */
+/* ---- shared address spaces
+ * ------------------------------------------------------------------------ */
 
 /* kcmp(2) gives an order: owners are kept sorted by it, so that this is n log n. */
 static int place_owner(struct tracee **owner, size_t n, struct tracee *t, size_t *ret_at)
@@ -660,7 +674,8 @@ static int place_owner(struct tracee **owner, size_t n, struct tracee *t, size_t
 
 	while (lo < hi) {
 		size_t mid = (lo + hi) / 2;
-		long c = syscall(SYS_kcmp, tracee_live_tid(t), tracee_live_tid(owner[mid]), /* KCMP_VM */ 1, 0, 0);
+		long c = syscall(SYS_kcmp, tracee_live_tid(t), tracee_live_tid(owner[mid]),
+				 /* KCMP_VM */ 1, 0, 0);
 
 		if (c == 0) {
 			t->mm_owner = owner[mid];
@@ -698,7 +713,8 @@ static int find_owners(struct tree *tree, struct err *err)
 	return 0;
 }
 
-/* ---- all of it ------------------------------------------------------------------------------------ */
+/* ---- all of it
+ * ------------------------------------------------------------------------------------ */
 
 static int own_pid_ns(uint64_t *ret, struct err *err)
 {

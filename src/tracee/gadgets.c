@@ -108,7 +108,8 @@ static bool is_code(const struct proc_vma *v)
 
 static bool is_libc(const struct proc_vma *v)
 {
-	return strstr(v->path, "/libc.") || strstr(v->path, "/libc-") || strstr(v->path, "/ld-musl");
+	return strstr(v->path, "/libc.") || strstr(v->path, "/libc-") ||
+	       strstr(v->path, "/ld-musl");
 }
 
 int gadgets_find(struct tracee *t, struct arch_gadgets *ret, struct err *err)

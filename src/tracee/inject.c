@@ -230,7 +230,8 @@ int inject_own_frame(struct tracee *t, struct tracee_thread *th, struct err *err
 	return make_frame(t, th, true, err);
 }
 
-/* ---- the way in ------------------------------------------------------------------------------- */
+/* ---- the way in -------------------------------------------------------------------------------
+ */
 
 /* From a stop at the exit of a call: undoes a half-made injection. */
 static void roll_back(struct tracee *t, int64_t remote_fd)
@@ -292,10 +293,11 @@ static int in_map(struct tracee *t, struct err *err)
 	struct arch_regs regs = in->host->regs;
 	int r;
 
-	arch_setup_call(&regs, &in->gadgets, in->boot_sp, SYS_mmap,
-			(uint64_t[6]){in->map, in->map_size, PROT_READ | PROT_EXEC,
-				      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE,
-				      (uint64_t)-1, 0});
+	arch_setup_call(
+		&regs, &in->gadgets, in->boot_sp, SYS_mmap,
+		(uint64_t[6]){in->map, in->map_size, PROT_READ | PROT_EXEC,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE,
+			      (uint64_t)-1, 0});
 	r = steer_begin(t, in->host, &regs, err);
 	return r ? r : steer_enter(t, in->host, err);
 }
@@ -433,9 +435,9 @@ static int in_lanes(struct tracee *t, struct err *err)
 	if (r == 0 && ret != (int64_t)t->mailbox.remote) {
 		r = err_sys(err, ret < 0 ? (int)ret : -EEXIST, "cannot map memory in it");
 		close_lane(t);
-		roll_back(t, arch_get_regs(in->host->tid, &regs, NULL) ?
-				     -1 :
-				     (int64_t)arch_syscall_arg(&regs, 4));
+		roll_back(t, arch_get_regs(in->host->tid, &regs, NULL)
+				     ? -1
+				     : (int64_t)arch_syscall_arg(&regs, 4));
 	}
 	return r;
 }
@@ -483,7 +485,8 @@ int tracee_resume(struct tracee *t, struct err *err)
 	return 0;
 }
 
-/* ---- the way out ------------------------------------------------------------------------------ */
+/* ---- the way out ------------------------------------------------------------------------------
+ */
 
 static int out_interrupt(struct tracee *t, struct err *err)
 {
@@ -520,7 +523,8 @@ static int out_restore(struct tracee *t, struct err *err)
 	return r ? r : steer_restore(t, t->inject->host, err);
 }
 
-/* ---- both -------------------------------------------------------------------------------------- */
+/* ---- both --------------------------------------------------------------------------------------
+ */
 
 typedef int phase_fn(struct tracee *t, struct err *err);
 

@@ -26,19 +26,20 @@
 struct lane {
 	struct {
 		uint32_t word, pad;
-	} park[2];		    /* 0 */
-	struct robust_list node[2]; /* 16: our robust list entries; offset to the word is constant */
-	uint32_t turn;		    /* 32: number of the batch waited for */
-	uint32_t ncalls;	    /* 36 */
-	uint32_t done;		    /* 40: turn of the last finished batch + 1, a futex */
-	uint32_t ready;		    /* 44: LANE_IS_READY (arch/lane_abi.h) after lane_init() */
-	uint64_t leave_gadget;	    /* 48: 0: leave by exit_group(0); else jump there ... */
-	uint64_t leave_nr;	    /* 56: ... with this call and these arguments; */
-	uint64_t leave_arg[6];	    /* 64: the return address is on the stack */
-	uint32_t owner;		    /* 112: the thread on whose robust list the lane is */
-	uint32_t posted;	    /* 116: value of done once the posted batch has run */
-	uint32_t inside;	    /* 120: LANE_OUTSIDE ..., of a peer (peers.c) */
-	uint32_t npeers;	    /* 124: in the host's lane */
+	} park[2]; /* 0 */
+	struct robust_list
+		node[2];       /* 16: our robust list entries; offset to the word is constant */
+	uint32_t turn;	       /* 32: number of the batch waited for */
+	uint32_t ncalls;       /* 36 */
+	uint32_t done;	       /* 40: turn of the last finished batch + 1, a futex */
+	uint32_t ready;	       /* 44: LANE_IS_READY (arch/lane_abi.h) after lane_init() */
+	uint64_t leave_gadget; /* 48: 0: leave by exit_group(0); else jump there ... */
+	uint64_t leave_nr;     /* 56: ... with this call and these arguments; */
+	uint64_t leave_arg[6]; /* 64: the return address is on the stack */
+	uint32_t owner;	       /* 112: the thread on whose robust list the lane is */
+	uint32_t posted;       /* 116: value of done once the posted batch has run */
+	uint32_t inside;       /* 120: LANE_OUTSIDE ..., of a peer (peers.c) */
+	uint32_t npeers;       /* 124: in the host's lane */
 	struct call call[LANE_CALLS]; /* 128 */
 };
 
@@ -53,7 +54,7 @@ struct lane {
  * must be 0 in all other calls of these numbers. Applies to SYS_clone and SYS_clone3. */
 
 struct mailbox {
-	uint8_t *local;  /* our mapping */
+	uint8_t *local;	 /* our mapping */
 	uint64_t remote; /* where it is in the task(s) */
 	size_t nlanes;
 	size_t size;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Peers: threads that run a batch in the loop beside their task's host thread, so that the number of
- * stops does not grow with the number of calls.
+ * Peers: threads that run a batch in the loop beside their task's host thread, so that the number
+ * of stops does not grow with the number of calls.
  *
  * The pages belong to the host: should we die, it unmaps them, and no peer may be there then. Each
- * peer's lane says whether it is inside; the host waits for those that are. A peer goes out by a call
- * of FUTEX_WAKE_OP on its own `syscall; ret`, in which the kernel itself writes that it is out and wakes
- * the host, and which returns to its frame. On the way in, we write that it is coming right before the
- * one ptrace call that sends it: whoever is coming is waited for a second, and if it is not there, the
- * pages stay mapped.
+ * peer's lane says whether it is inside; the host waits for those that are. A peer goes out by a
+ * call of FUTEX_WAKE_OP on its own `syscall; ret`, in which the kernel itself writes that it is out
+ * and wakes the host, and which returns to its frame. On the way in, we write that it is coming
+ * right before the one ptrace call that sends it: whoever is coming is waited for a second, and if
+ * it is not there, the pages stay mapped.
  */
 #include "tracee/tracee_priv.h"
 
@@ -43,7 +43,8 @@ static void set_inside(struct lane *l, uint32_t value)
 	__atomic_store_n(&l->inside, value, __ATOMIC_SEQ_CST);
 }
 
-/* ---- in ------------------------------------------------------------------------------------------ */
+/* ---- in
+ * ------------------------------------------------------------------------------------------ */
 
 static void leave_args(const struct peer *p, uint64_t arg[6])
 {
@@ -88,7 +89,8 @@ static int enter(struct peers *ps, struct peer *p, struct err *err)
 	return r;
 }
 
-/* ---- running ------------------------------------------------------------------------------------- */
+/* ---- running
+ * ------------------------------------------------------------------------------------- */
 
 static int finish(struct peers *ps, struct peer *p, struct err *err)
 {
@@ -107,7 +109,8 @@ static int finish(struct peers *ps, struct peer *p, struct err *err)
 	return 0;
 }
 
-/* ---- out ----------------------------------------------------------------------------------------- */
+/* ---- out
+ * ----------------------------------------------------------------------------------------- */
 
 static int out_interrupt(struct peers *ps, struct peer *p, struct err *err)
 {
@@ -182,7 +185,8 @@ static int leave_all(struct peers *ps, struct err *err)
 	return ret;
 }
 
-/* ---- all of it ------------------------------------------------------------------------------------ */
+/* ---- all of it
+ * ------------------------------------------------------------------------------------ */
 
 static int choose(struct peers *ps, const struct thread_batch *tb, size_t n, bool *done,
 		  struct err *err)
@@ -194,8 +198,8 @@ static int choose(struct peers *ps, const struct thread_batch *tb, size_t n, boo
 		size_t at = LANE_PEERS_AT + ps->n * LANE_PEER_SIZE;
 		int r;
 
-		if (done[i] || tb[i].batch.overflow || tb[i].batch.n > PEER_CALLS || th->is_exited ||
-		    th->where != THREAD_STOPPED)
+		if (done[i] || tb[i].batch.overflow || tb[i].batch.n > PEER_CALLS ||
+		    th->is_exited || th->where != THREAD_STOPPED)
 			continue; /* stepping says why not */
 		r = inject_own_frame(ps->t, th, err);
 		if (r == -EBUSY)

@@ -5,7 +5,8 @@
  * What lies below the red zone of a stack is dead. But the stack pointer may as well be in a
  * coroutine's stack of 2 KiB amid the heap (Go), and writing below that would corrupt the heap. A
  * stack is taken for one when it is the main stack, or a thread's: in one mapping with its thread
- * control block, above a guard. Else the frame goes to pages of the main stack that were never used.
+ * control block, above a guard. Else the frame goes to pages of the main stack that were never
+ * used.
  */
 #include "tracee/tracee_priv.h"
 
@@ -15,9 +16,9 @@
 #include <inttypes.h>
 #include <sys/mman.h>
 
-#define RED_ZONE   128
-#define ADDR_END   0x7ffffffff000ULL
-#define ADDR_START 0x10000ULL
+#define RED_ZONE       128
+#define ADDR_END       0x7ffffffff000ULL
+#define ADDR_START     0x10000ULL
 #define SLOT_PAGES_MAX 16 /* the unused pages at the bottom of the main stack that are taken */
 
 static bool is_main_stack(const struct proc_vma *v)
@@ -123,17 +124,18 @@ int site_find(struct tracee *t, const struct tracee_thread *th, size_t need, boo
 	v = proc_vmas_find(maps, sp - 1);
 	fits = v && is_private_data(v) && top > v->start && top - v->start >= need;
 
-	if (fits && (is_main_stack(v) ||
-		     is_thread_stack(maps, v, sp, arch_thread_pointer(&th->regs)))) {
+	if (fits &&
+	    (is_main_stack(v) || is_thread_stack(maps, v, sp, arch_thread_pointer(&th->regs)))) {
 		*ret = (struct site){.top = top, .room = top - v->start};
 		return 0;
 	}
 	if (use_slot(t, need, is_host, ret))
 		return 0;
 	if (!fits)
-		return err_set(err, -ENOSPC,
-			       "thread %d: no room for a signal frame below its stack pointer %#" PRIx64,
-			       th->tid, sp);
+		return err_set(
+			err, -ENOSPC,
+			"thread %d: no room for a signal frame below its stack pointer %#" PRIx64,
+			th->tid, sp);
 	*ret = (struct site){.top = top, .room = top - v->start, .must_save = true};
 	return 0;
 }
@@ -154,7 +156,8 @@ int site_hole(const struct proc_vmas *maps, uint64_t size, uint64_t *ret, struct
 	}
 	if (best_size < 3 * size)
 		return err_set(err, -ENOMEM, "no room in its address space");
-	/* The middle: the kernel allocates at the upper ends of gaps, the heap grows from the lower. */
+	/* The middle: the kernel allocates at the upper ends of gaps, the heap grows from the
+	 * lower. */
 	*ret = ALIGN_DOWN(best + (best_size - size) / 2, CPX_PAGE_SIZE);
 	return 0;
 }

@@ -110,9 +110,9 @@ int steer_call(struct tracee *t, struct tracee_thread *th, uint64_t sp, uint64_t
 }
 
 /*
- * The last stop must be one inside the kernel's signal delivery (a PTRACE_INTERRUPT trap): only from
- * there the codes of interrupted calls in the registers are acted upon, pending signals included
- * (arch/x86/kernel/signal.c, arch_do_signal_or_restart).
+ * The last stop must be one inside the kernel's signal delivery (a PTRACE_INTERRUPT trap): only
+ * from there the codes of interrupted calls in the registers are acted upon, pending signals
+ * included (arch/x86/kernel/signal.c, arch_do_signal_or_restart).
  */
 void steer_interrupt(struct tracee_thread *th)
 {

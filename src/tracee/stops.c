@@ -23,8 +23,8 @@ uint64_t monotonic_ns(void)
 
 int stop_seize(pid_t tid)
 {
-	/* Without PTRACE_O_EXITKILL: our death must not be the task's. Without any PTRACE_O_TRACECLONE
-	 * and the like: what it creates must not be attached by itself. */
+	/* Without PTRACE_O_EXITKILL: our death must not be the task's. Without any
+	 * PTRACE_O_TRACECLONE and the like: what it creates must not be attached by itself. */
 	return ptrace(PTRACE_SEIZE, tid, 0, PTRACE_O_TRACESYSGOOD) ? -errno : 0;
 }
 

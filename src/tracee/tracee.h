@@ -17,7 +17,7 @@
 
 struct tracee_thread {
 	pid_t tid;
-	struct arch_regs regs;	 /* as at the freeze, rseq critical sections already aborted */
+	struct arch_regs regs;	    /* as at the freeze, rseq critical sections already aborted */
 	struct arch_xstate *xstate; /* owned */
 	uint64_t sigmask;
 	bool is_exited; /* a leader that has exited while other threads live: nothing but the tid */
@@ -26,8 +26,8 @@ struct tracee_thread {
 	/* When the thread was asleep in a system call with a relative timeout: how long already.
 	 * 0 when unknown or not asleep. */
 	uint64_t asleep_ns;
-	/* Known to be without seccomp: whoever reads its status while it is frozen may set this, and
-	 * saves remote calls from reading it again. */
+	/* Known to be without seccomp: whoever reads its status while it is frozen may set this,
+	 * and saves remote calls from reading it again. */
 	bool has_no_seccomp;
 
 	/* Private to src/tracee. */
@@ -38,12 +38,12 @@ struct tracee_thread {
 		THREAD_IN_LOOP, /* running in the mailbox */
 		THREAD_GONE,
 	} where;
-	bool stop_again;       /* a SIGSTOP was swallowed meanwhile */
-	bool is_checked;       /* it may run remote calls */
-	uint64_t frame_sp;     /* of the frame that restores it, 0: none written */
+	bool stop_again;	   /* a SIGSTOP was swallowed meanwhile */
+	bool is_checked;	   /* it may run remote calls */
+	uint64_t frame_sp;	   /* of the frame that restores it, 0: none written */
 	struct saved_bytes *saved; /* what the frame was written over, if that may matter */
 	int sleep_nr;	       /* call with a relative timeout it slept in before the stop, or -1 */
-	int restarted_nr;       /* in restart_syscall(2): the call that it restarts */
+	int restarted_nr;      /* in restart_syscall(2): the call that it restarts */
 	uint64_t asleep_since; /* CLOCK_MONOTONIC */
 };
 
@@ -52,7 +52,7 @@ struct tracee {
 	pid_t ppid; /* real parent */
 	int pidfd;
 	char comm[32];
-	bool is_zombie; /* nothing else is valid then */
+	bool is_zombie;		      /* nothing else is valid then */
 	struct tracee_thread *thread; /* leader first */
 	size_t nthreads;
 	struct tracee *mm_owner; /* the tracee (itself or an earlier one) that has the same mm */
@@ -62,14 +62,14 @@ struct tracee {
 	struct tree *tree;
 	struct tracee *parent; /* in the tree, NULL for the root */
 	struct inject *inject;
-	int subreaper;		/* -1 unknown */
+	int subreaper; /* -1 unknown */
 	bool threads_complete;
 };
 
 struct tree {
 	struct tracee **task; /* parents before children; root first */
 	size_t n, max;
-	uint64_t frozen_at_ns;	/* CLOCK_MONOTONIC of the first stop */
+	uint64_t frozen_at_ns; /* CLOCK_MONOTONIC of the first stop */
 	uint64_t thawed_at_ns;
 	struct gadget_cache *gadgets; /* private to src/tracee */
 	struct sleep_clocks *clocks;  /* likewise */
@@ -77,7 +77,8 @@ struct tree {
 
 struct freeze_options {
 	bool no_children;
-	unsigned timeout_ms; /* for a thread that does not stop (uninterruptible, vfork); 0: 10000 */
+	/* For a thread that does not stop (uninterruptible, vfork); 0: 10000. */
+	unsigned timeout_ms;
 };
 
 /* Seizes and stops every thread of root and all descendants until a whole pass finds nothing
@@ -142,8 +143,8 @@ struct twin {
 };
 
 /* The tree must be frozen, t injected. -EOPNOTSUPP when a twin would be noticed (a subreaper or
- * a PID namespace's init is in the tree) and other errors (EAGAIN, ENOMEM) when the kernel cannot: the caller falls
- * back to writing while frozen. */
+ * a PID namespace's init is in the tree) and other errors (EAGAIN, ENOMEM) when the kernel cannot:
+ * the caller falls back to writing while frozen. */
 int twin_make(struct tracee *t, struct twin **ret_twin, struct err *err);
 /* All at once, which is quicker: all or none. */
 int twins_make(struct tracee *const *t, size_t n, struct twin **ret_twins, struct err *err);
@@ -151,8 +152,8 @@ struct batch twin_batch(struct twin *w);
 int twin_post(struct twin *w, const struct batch *b, struct err *err);
 int twin_wait(struct twin *w, struct err *err);
 int twin_run(struct twin *w, const struct batch *b, struct err *err);
-/* Starts a second thread in the twin, so that two batches run at once. Harmless when there is one. Errors (EAGAIN ...)
- * mean to do without. */
+/* Starts a second thread in the twin, so that two batches run at once. Harmless when there is one.
+ * Errors (EAGAIN ...) mean to do without. */
 int twin_helper_start(struct twin *w, struct err *err);
 struct batch twin_helper_batch(struct twin *w);
 int twin_helper_post(struct twin *w, const struct batch *b, struct err *err);

@@ -86,9 +86,9 @@ struct inject {
 	uint64_t map, map_size; /* the mailbox: code page, then lanes */
 	bool is_mapped;		/* at least the private part */
 	size_t npeers;
-	bool has_midwife;	/* a task that shares the mm may live */
-	int r;			/* how its phases went */
-	uint64_t slot;		/* unpopulated stack pages for frames, 0: not looked for yet */
+	bool has_midwife; /* a task that shares the mm may live */
+	int r;		  /* how its phases went */
+	uint64_t slot;	  /* unpopulated stack pages for frames, 0: not looked for yet */
 	size_t nslot_pages;
 };
 

@@ -2,8 +2,8 @@
 /*
  * The twin of an address space: a fork that the application never sees. The host thread clones a
  * midwife that shares its memory, the midwife forks the twin and ends, the host reaps it, all in
- * one batch: so the twin is an orphan before anybody can look, adopted by init, and no SIGCHLD is sent
- * (exit_signal 0). Where a task of the tree would be the one to adopt it there is no twin.
+ * one batch: so the twin is an orphan before anybody can look, adopted by init, and no SIGCHLD is
+ * sent (exit_signal 0). Where a task of the tree would be the one to adopt it there is no twin.
  */
 #include "tracee/tracee_priv.h"
 
@@ -75,8 +75,8 @@ static int post_midwife(struct twin *w, struct err *err)
 static int post_host(struct tracee *t, struct err *err)
 {
 	struct batch b = tracee_batch(t);
-	uint64_t wait_arg = mailbox_lane_remote(&t->mailbox, LANE_HOST) +
-			    offsetof(struct lane, call[1].arg[0]);
+	uint64_t wait_arg =
+		mailbox_lane_remote(&t->mailbox, LANE_HOST) + offsetof(struct lane, call[1].arg[0]);
 
 	BATCH_CALL(&b, SYS_clone,
 		   CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_PARENT_SETTID, 0,
@@ -86,7 +86,8 @@ static int post_host(struct tracee *t, struct err *err)
 	return tracee_post(t, &b, err);
 }
 
-/* When memory runs short the twin must go before its original: losing it fails the dump, no more. */
+/* When memory runs short the twin must go before its original: losing it fails the dump, no more.
+ */
 static void make_expendable(const struct twin *w)
 {
 	_cleanup_close_ int dir = -1, fd = -1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * inject_once PID: all that src/tracee does in a dump: freeze, inject, batches in every thread, twins,
- * thaw, work in the twins. To be killed at any moment. Prints how long it took with -v.
+ * inject_once PID: all that src/tracee does in a dump: freeze, inject, batches in every thread,
+ * twins, thaw, work in the twins. To be killed at any moment. Prints how long it took with -v.
  */
 #include "tracee/tracee.h"
 

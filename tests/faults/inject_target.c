@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A busy application that checks itself: vector and callee-saved registers, interrupted sleeps, threads,
- * an alternate stack, blocked and pending signals, children. Runs until SIGTERM and exits 0 if all
- * has been well; says on stderr what was not. Prints "ready" when it has begun.
+ * A busy application that checks itself: vector and callee-saved registers, interrupted sleeps,
+ * threads, an alternate stack, blocked and pending signals, children. Runs until SIGTERM and exits
+ * 0 if all has been well; says on stderr what was not. Prints "ready" when it has begun.
  */
 #include <errno.h>
 #include <immintrin.h>
@@ -22,7 +22,8 @@
 #include <unistd.h>
 
 static atomic_bool is_ending, is_bad;
-static bool is_tolerant; /* of EINTR where any stop gives one: a freeze that was killed in its first instants */
+static bool is_tolerant; /* of EINTR where any stop gives one: a freeze that was killed in its first
+			    instants */
 static atomic_ulong rounds;
 
 static void bad(const char *what)

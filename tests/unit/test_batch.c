@@ -184,7 +184,8 @@ static void test_death(void **state)
 		}
 		close(pipefd[1]);
 		waitpid(steerer, NULL, 0);
-		/* End of file: nobody has the other end any more, the child in the loop included. */
+		/* End of file: nobody has the other end any more, the child in the loop included.
+		 */
 		struct pollfd p = {.fd = pipefd[0], .events = POLLIN};
 
 		assert_int_equal(poll(&p, 1, 5000), 1);
@@ -262,9 +263,9 @@ static void test_peer_death(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fill),	  cmocka_unit_test(test_run),
+		cmocka_unit_test(test_fill),	   cmocka_unit_test(test_run),
 		cmocka_unit_test(test_clone_lane), cmocka_unit_test(test_zero_scan),
-		cmocka_unit_test(test_death),	  cmocka_unit_test(test_peer_death),
+		cmocka_unit_test(test_death),	   cmocka_unit_test(test_peer_death),
 		cmocka_unit_test(test_many),
 	};
 

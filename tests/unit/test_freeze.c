@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Freezing, steering and thawing processes in awkward states. Each case forks a process that gets into
- * the state and says so through a pipe; afterwards it must be as if nothing had happened.
+ * Freezing, steering and thawing processes in awkward states. Each case forks a process that gets
+ * into the state and says so through a pipe; afterwards it must be as if nothing had happened.
  */
 #include "base/util.h"
 #include "proc/proc.h"
@@ -30,7 +30,8 @@
 
 #define NOBODY 65534
 
-/* ---- processes --------------------------------------------------------------------------------- */
+/* ---- processes ---------------------------------------------------------------------------------
+ */
 
 static int ready_fd; /* in the child */
 
@@ -117,7 +118,8 @@ static void assert_dead(pid_t pid)
 	assert_int_equal(errno, ESRCH);
 }
 
-/* ---- freezing ---------------------------------------------------------------------------------- */
+/* ---- freezing ----------------------------------------------------------------------------------
+ */
 
 static void assert_ok(int r, const struct err *err)
 {
@@ -196,7 +198,8 @@ static void assert_says(const struct err *err, const char *what)
 	assert_non_null(strstr(err->msg, what));
 }
 
-/* ---- stopped tasks ------------------------------------------------------------------------------ */
+/* ---- stopped tasks ------------------------------------------------------------------------------
+ */
 
 static volatile sig_atomic_t sigchlds;
 
@@ -338,7 +341,8 @@ static void test_killed_while_injected(void **state)
 	assert_dead(pid);
 }
 
-/* ---- calls that a stop interrupts --------------------------------------------------------------- */
+/* ---- calls that a stop interrupts ---------------------------------------------------------------
+ */
 
 static uint64_t now_ms(void)
 {
@@ -494,7 +498,8 @@ static void test_signal_while_frozen(void **state)
 	}
 }
 
-/* ---- family ------------------------------------------------------------------------------------- */
+/* ---- family -------------------------------------------------------------------------------------
+ */
 
 static void main_zombie(void)
 {
@@ -631,7 +636,8 @@ static void test_subreaper(void **state)
 	finish(pid);
 }
 
-/* ---- who may not be frozen ------------------------------------------------------------------------ */
+/* ---- who may not be frozen
+ * ------------------------------------------------------------------------ */
 
 static void main_traced(void)
 {
@@ -679,9 +685,9 @@ static void test_foreign(void **state)
 
 		if (setgid(NOBODY) || setuid(NOBODY))
 			_exit(1);
-		_exit(try_freeze(pid, 0, &err) == -EPERM || err.code == -EACCES ?
-			      !strstr(err.msg, "belongs to user 0") :
-			      2);
+		_exit(try_freeze(pid, 0, &err) == -EPERM || err.code == -EACCES
+			      ? !strstr(err.msg, "belongs to user 0")
+			      : 2);
 	}
 	assert_int_equal(exit_status(child), 0);
 	finish(pid);
@@ -709,7 +715,8 @@ static void test_pid_ns(void **state)
 	finish(pid);
 }
 
-/* ---- where injection or twins fail ---------------------------------------------------------------- */
+/* ---- where injection or twins fail
+ * ---------------------------------------------------------------- */
 
 static void main_seccomp(void)
 {
@@ -811,7 +818,8 @@ static void test_no_fork(void **state)
 	finish(pid);
 }
 
-/* ---- stacks that are none --------------------------------------------------------------------------- */
+/* ---- stacks that are none
+ * --------------------------------------------------------------------------- */
 
 static ucontext_t back;
 static uint8_t *arena;
@@ -857,7 +865,8 @@ static void test_coroutine(void **state)
 	assert_int_equal(exit_status(pid), 0);
 }
 
-/* ---- trees in motion -------------------------------------------------------------------------------- */
+/* ---- trees in motion
+ * -------------------------------------------------------------------------------- */
 
 static void *thread_short(void *arg)
 {
@@ -956,18 +965,30 @@ static void test_exec_storm(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_group_stop),	     T(test_group_stop_unreported),
-		T(test_stop_while_injected), T(test_continue_while_injected),
-		T(test_thaw_stop),	     T(test_thaw_kill),
-		T(test_killed_while_injected), T(test_nanosleep),
-		T(test_no_eintr),	     T(test_signal_while_frozen),
-		T(test_zombie),		     T(test_exited_leader),
-		T(test_shared_vm),	     T(test_vfork),
-		T(test_subreaper),	     T(test_traced),
-		T(test_self),		     T(test_foreign),
-		T(test_pid_ns),		     T(test_inject_fails),
-		T(test_no_file_size),	     T(test_no_fork),
-		T(test_coroutine),	     T(test_storm),
+		T(test_group_stop),
+		T(test_group_stop_unreported),
+		T(test_stop_while_injected),
+		T(test_continue_while_injected),
+		T(test_thaw_stop),
+		T(test_thaw_kill),
+		T(test_killed_while_injected),
+		T(test_nanosleep),
+		T(test_no_eintr),
+		T(test_signal_while_frozen),
+		T(test_zombie),
+		T(test_exited_leader),
+		T(test_shared_vm),
+		T(test_vfork),
+		T(test_subreaper),
+		T(test_traced),
+		T(test_self),
+		T(test_foreign),
+		T(test_pid_ns),
+		T(test_inject_fails),
+		T(test_no_file_size),
+		T(test_no_fork),
+		T(test_coroutine),
+		T(test_storm),
 		T(test_exec_storm),
 	};
 

@@ -133,7 +133,8 @@ int arch_frame_build(void *buf, size_t size, uint64_t top, const struct arch_gad
 	if (x->size < XSTATE_MIN || size < arch_frame_size(x))
 		return err_set(err, -EINVAL, "odd size of the extended registers");
 	fp = ALIGN_DOWN(top - xsize - sizeof(uint32_t), 64UL);
-	/* After the return address is popped the stack pointer is at uc: aligned as by the kernel. */
+	/* After the return address is popped the stack pointer is at uc: aligned as by the kernel.
+	 */
 	sp = ALIGN_DOWN(fp - sizeof(f), 16UL) - 8;
 	apply_restart(&r);
 	fill_context(&f.uc, &r.gp);

@@ -74,8 +74,8 @@ arch_loop_begin:
 	jmp	.Lcall
 
 	/*
-	 * The child of a clone call goes on in the lane that arg[5] names. It looks at registers only: when
-	 * it comes to run, its parent's batch may be long done and the calls be others.
+	 * The child of a clone call goes on in the lane that arg[5] names. It looks at registers
+	 * only: when it comes to run, its parent's batch may be long done and the calls be others.
 	 */
 .Lmaybe_child:
 	cmp	$SYS_clone, %r14
