@@ -4,12 +4,13 @@ BUILD ?= build
 PREFIX ?= /usr/local
 
 all: deps-build configure
-	@ninja -C $(BUILD)
+	@ninja -C $(BUILD) cpx
 
 demo: all
 	@tools/demo.sh $(BUILD)/cpx
 
 test: deps-build deps-test all
+	@ninja -C $(BUILD)
 	@tests/run -b $(BUILD)
 
 bench: all
