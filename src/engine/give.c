@@ -21,6 +21,7 @@ struct gift {
 	unsigned first[MAX_OPS + 1]; /* calls of ops i: [first[i], first[i + 1]) */
 	uint64_t scratch[MAX_OPS][SCRATCH_WORDS];
 	size_t from, to; /* ops in this batch */
+	bool is_split;	 /* the last of them has more to give */
 };
 
 static bool is_zombie(const struct rtask *t)
@@ -73,7 +74,8 @@ static int wrap(struct rtree *rt, struct gift *g, enum give_stage stage, struct 
 	size_t i;
 
 	g->b = lane_batch(&rt->box, g->th->lane);
-	for (i = g->from; attr_registry[i] && !batch_is_tight(&g->b, 200, 32768); i++) {
+	g->is_split = false;
+	for (i = g->from; attr_registry[i] && !g->is_split && !batch_is_tight(&g->b, 200, 32768); i++) {
 		const struct attr_ops *ops = attr_registry[i];
 		int r = 0;
 
@@ -83,6 +85,7 @@ static int wrap(struct rtree *rt, struct gift *g, enum give_stage stage, struct 
 		if (r < 0)
 			return gift_context(g, ops, err);
 		g->first[i + 1] = g->b.n;
+		g->is_split = r > 0;
 	}
 	g->to = i;
 	return g->b.n ? lane_post(mailbox_lane(&rt->box, g->th->lane), &g->b, err) : 0;
@@ -108,8 +111,8 @@ static int give_round(struct rtree *rt, struct gift *gift, size_t n, enum give_s
 			r = wrap(rt, &gift[i], stage, err);
 		for (size_t i = 0; i < n && r == 0; i++) {
 			r = collect(rt, &gift[i], stage, err);
-			gift[i].from = gift[i].to;
-			is_more |= attr_registry[gift[i].to] != NULL;
+			gift[i].from = gift[i].to - gift[i].is_split;
+			is_more |= attr_registry[gift[i].from] != NULL;
 		}
 	}
 	return r;

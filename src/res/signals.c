@@ -356,36 +356,50 @@ static void give_actions(const Cpx__Signals *s, struct batch *b)
 }
 
 /* Every signal is blocked meanwhile, and a blocked signal is queued even where it is ignored
- * (sig_ignored()). A siginfo with any si_code may be sent to oneself. */
-static void give_pending(const queue_item *queue, size_t n, const Cpx__Task *task, pid_t tid,
-			 struct batch *b)
+ * (sig_ignored()). A siginfo with any si_code may be sent to oneself. tid 0: to the process.
+ * Returns 1 when the batch is full; *next: the first that is still to be queued. */
+static int give_pending(const queue_item *queue, size_t n, uint64_t *next, const Cpx__Task *task,
+			pid_t tid, struct batch *b)
 {
-	for (size_t i = 0; i < n; i++) {
-		const siginfo_t *si = (const siginfo_t *)queue[i].data;
+	for (; *next < n; (*next)++) {
+		const siginfo_t *si = (const siginfo_t *)queue[*next].data;
 		uint64_t info;
 
 		if (si->si_code == SI_TIMER && timers_queue_signal(task, si->si_timerid))
 			continue;
+		if (batch_is_tight(b, 1, 2 * SIGINFO_SIZE))
+			return 1;
 		info = batch_in(b, si, SIGINFO_SIZE);
 		if (tid)
 			BATCH_CALL(b, SYS_rt_tgsigqueueinfo, task->pid, tid, si->si_signo, info);
 		else
 			BATCH_CALL(b, SYS_rt_sigqueueinfo, task->pid, si->si_signo, info);
 	}
+	return 0;
 }
 
 static int signals_give(struct restore_ctx *c, enum give_stage stage, const Cpx__Task *task,
 			const Cpx__Thread *th, struct batch *b, uint64_t *scratch, struct err *err)
 {
-	if (!task->signals)
-		return 0;
-	if (stage == GIVE_MAIN) {
+	const Cpx__Signals *s = task->signals;
+
+	if (s && stage == GIVE_MAIN) {
 		give_clean_slate(b);
-		give_actions(task->signals, b);
+		give_actions(s, b);
 	}
-	if (stage == GIVE_LATE)
-		give_pending(task->signals->pending, task->signals->n_pending, task, 0, b);
-	return 0;
+	return s && stage == GIVE_LATE ? give_pending(s->pending, s->n_pending, scratch, task, 0, b)
+				       : 0;
+}
+
+static void give_altstack(const Cpx__ThreadSignals *s, struct batch *b)
+{
+	stack_t stack = {
+		.ss_sp = (void *)(uintptr_t)s->altstack_sp,
+		.ss_flags = (int)s->altstack_flags,
+		.ss_size = s->altstack_size,
+	};
+
+	BATCH_CALL(b, SYS_sigaltstack, batch_in(b, &stack, sizeof(stack)), 0);
 }
 
 static int thread_signals_give(struct restore_ctx *c, enum give_stage stage, const Cpx__Task *task,
@@ -394,20 +408,11 @@ static int thread_signals_give(struct restore_ctx *c, enum give_stage stage, con
 {
 	const Cpx__ThreadSignals *s = th->signals;
 
-	if (!s)
-		return 0;
-	if (stage == GIVE_MAIN) {
-		stack_t stack = {
-			.ss_sp = (void *)(uintptr_t)s->altstack_sp,
-			.ss_flags = (int)s->altstack_flags,
-			.ss_size = s->altstack_size,
-		};
-
-		BATCH_CALL(b, SYS_sigaltstack, batch_in(b, &stack, sizeof(stack)), 0);
-	}
-	if (stage == GIVE_LATE)
-		give_pending(s->pending, s->n_pending, task, th->tid, b);
-	return 0;
+	if (s && stage == GIVE_MAIN)
+		give_altstack(s, b);
+	return s && stage == GIVE_LATE
+		       ? give_pending(s->pending, s->n_pending, scratch, task, th->tid, b)
+		       : 0;
 }
 
 const struct attr_ops signals_attr_ops = {

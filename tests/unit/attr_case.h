@@ -350,29 +350,42 @@ static void check_given(struct restored *r, enum give_stage stage, const Cpx__Ta
 				 strerror(-batch_ret(b, i)));
 }
 
-static void give_thread(struct subject *s, struct restored *r, enum give_stage stage,
-			const Cpx__Task *task, unsigned lane)
+/* One batch; returns the index of the ops to go on with. */
+static size_t give_some(struct subject *s, struct restored *r, enum give_stage stage,
+			const Cpx__Task *task, unsigned lane, size_t from,
+			uint64_t scratch[MAX_OPS][16])
 {
 	struct batch b = subject_batch(s, lane);
-	uint64_t scratch[MAX_OPS][16] = {0};
 	unsigned first[MAX_OPS + 1] = {0};
 	const Cpx__Thread *th = task->thread[lane];
 	struct err err = ERR_INIT;
+	int more = 0;
 	size_t k;
 
-	for (k = 0; attr_registry[k]; k++) {
+	for (k = from; attr_registry[k] && !more && !batch_is_tight(&b, 200, 32768); k++) {
 		first[k] = b.n;
 		if (attr_registry[k]->give && (attr_registry[k]->per_thread || lane == 0))
-			check_ok(attr_registry[k]->give(&r->ctx, stage, task, th, &b, scratch[k],
-							&err),
-				 attr_registry[k], &err);
+			more = attr_registry[k]->give(&r->ctx, stage, task, th, &b, scratch[k],
+						      &err);
+		check_ok(more, attr_registry[k], &err);
 		first[k + 1] = b.n;
 	}
 	subject_run(s, lane, &b);
-	for (k = 0; attr_registry[k]; k++)
-		if (attr_registry[k]->give && (attr_registry[k]->per_thread || lane == 0))
-			check_given(r, stage, task, th, &b, first[k], first[k + 1], scratch[k],
-				    attr_registry[k]);
+	for (size_t i = from; i < k; i++)
+		if (attr_registry[i]->give && (attr_registry[i]->per_thread || lane == 0))
+			check_given(r, stage, task, th, &b, first[i], first[i + 1], scratch[i],
+				    attr_registry[i]);
+	return k - more;
+}
+
+static void give_thread(struct subject *s, struct restored *r, enum give_stage stage,
+			const Cpx__Task *task, unsigned lane)
+{
+	uint64_t scratch[MAX_OPS][16] = {0};
+	size_t k = 0;
+
+	while (attr_registry[k])
+		k = give_some(s, r, stage, task, lane, k, scratch);
 }
 
 /* The record as if it had been made of this subject: its pids are not kept here. */

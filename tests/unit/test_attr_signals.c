@@ -46,6 +46,19 @@ static void queue_signals(struct subject *s)
 		queue_value(getpid(), SIGRTMIN + 5, i);
 }
 
+static void queue_thousands(struct subject *s)
+{
+	for (int i = 0; i < 3000; i++)
+		queue_value(getpid(), SIGRTMIN + i % 3, i);
+	for (int i = 0; i < 1500; i++)
+		pthread_kill(pthread_self(), SIGRTMIN + 7);
+}
+
+static void test_long_queues(void **state)
+{
+	round_trip(queue_thousands);
+}
+
 static void test_actions(void **state)
 {
 	round_trip(set_actions);
@@ -138,9 +151,10 @@ static void test_malformed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_actions), cmocka_unit_test(test_queues),
-		cmocka_unit_test(test_order),	cmocka_unit_test(test_unqueued),
-		cmocka_unit_test(test_strays),	cmocka_unit_test(test_malformed),
+		cmocka_unit_test(test_actions),	  cmocka_unit_test(test_queues),
+		cmocka_unit_test(test_order),	  cmocka_unit_test(test_unqueued),
+		cmocka_unit_test(test_strays),	  cmocka_unit_test(test_long_queues),
+		cmocka_unit_test(test_malformed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
