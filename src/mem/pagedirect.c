@@ -2,15 +2,20 @@
 /*
  * Raw chunks into a regular file: the twin writes them to places reserved in the image; cpx reads them
  * back while the twin writes on, for the checksums (and the hashes of pages, for the sake of
- * children), and completes the chunks.
+ * children). It does not write before the twin is done: each write would wait for the inode's lock,
+ * and the twin for it.
  *
  * Pages of a file on tmpfs are charged to the memory cgroup of who first touches them (mm/shmem.c). So
- * that a dump does not eat up the limit of its target's group, cpx allocates them itself there.
+ * that a dump does not eat up the limit of its target's group, cpx allocates them itself where the
+ * twin is in another group than cpx.
  */
 #include "mem/pages.h"
 
+#include "proc/proc.h"
+
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sys/mman.h>
 #include <sys/vfs.h>
 
 struct direct {
@@ -19,7 +24,12 @@ struct direct {
 	struct page_hash_set *own;
 	struct page_notes zero;
 	uint8_t *buf; /* CHUNK_MAX */
-	bool is_tmpfs;
+	bool is_tmpfs, must_allocate;
+	struct finished {
+		unsigned handle;
+		uint64_t checksum;
+	} *finished;
+	size_t n, max;
 };
 
 static int allocate(const struct direct *d, const struct push_group *g, struct err *err)
@@ -27,7 +37,7 @@ static int allocate(const struct direct *d, const struct push_group *g, struct e
 	size_t last = g->chunks.n - 1;
 	uint64_t start = g->at[0], end = g->at[last] + g->chunks.chunk[last].bytes;
 
-	if (!d->is_tmpfs ||
+	if (!d->must_allocate ||
 	    fallocate(d->p->out_fd, FALLOC_FL_KEEP_SIZE, (off_t)start, (off_t)(end - start)) == 0 ||
 	    errno == EOPNOTSUPP)
 		return 0;
@@ -64,9 +74,9 @@ static int read_back(const struct direct *d, uint64_t at, size_t len, struct err
 	return 0;
 }
 
-static int hash_pages(const struct direct *d, const struct extent *e, unsigned n)
+static int hash_pages(const struct direct *d, const struct extent *e, unsigned n,
+		      const uint8_t *page)
 {
-	const uint8_t *page = d->buf;
 	int r = 0;
 
 	for (unsigned i = 0; i < n && r == 0; i++)
@@ -77,26 +87,59 @@ static int hash_pages(const struct direct *d, const struct extent *e, unsigned n
 	return r;
 }
 
-static int finish_chunk(struct direct *d, const struct push_group *g, size_t i, struct err *err)
+static int add_finished(struct direct *d, unsigned handle, uint64_t checksum)
+{
+	if (grow(&d->finished, &d->max, d->n, sizeof(*d->finished)) < 0)
+		return -ENOMEM;
+	d->finished[d->n++] = (struct finished){handle, checksum};
+	return 0;
+}
+
+static int check_chunk(struct direct *d, const struct push_group *g, size_t i, const uint8_t *data,
+		       struct err *err)
 {
 	const struct page_chunk *c = &g->chunks.chunk[i];
-	int r = read_back(d, g->at[i], c->bytes, err);
 
-	if (r < 0)
-		return r;
-	if (d->own && hash_pages(d, g->chunks.ext + c->first, c->n) < 0)
+	if (d->own && hash_pages(d, g->chunks.ext + c->first, c->n, data) < 0)
+		return err_nomem(err);
+	if (add_finished(d, g->handle[i], XXH3_64bits(data, c->bytes)) < 0)
 		return err_nomem(err);
 	d->p->stats.pages += c->bytes / CPX_PAGE_SIZE;
 	d->p->stats.bytes += c->bytes;
-	return image_finish_chunk(d->p->w, g->handle[i], XXH3_64bits(d->buf, c->bytes), err);
+	return 0;
+}
+
+/* On tmpfs a mapping saves a copy. Elsewhere it might fault on an I/O error. */
+static uint8_t *map_group(const struct direct *d, const struct push_group *g, uint64_t *ret_start,
+			  uint64_t *ret_len)
+{
+	size_t last = g->chunks.n - 1;
+	uint64_t end = g->at[last] + g->chunks.chunk[last].bytes;
+	void *p;
+
+	if (!d->is_tmpfs)
+		return NULL;
+	*ret_start = ALIGN_DOWN(g->at[0], CPX_PAGE_SIZE);
+	*ret_len = end - *ret_start;
+	p = mmap(NULL, *ret_len, PROT_READ, MAP_SHARED, d->p->out_fd, (off_t)*ret_start);
+	return p == MAP_FAILED ? NULL : p;
 }
 
 static int direct_after(void *to, struct push_group *g, struct err *err)
 {
+	struct direct *d = to;
+	uint64_t start = 0, len = 0;
+	uint8_t *map = map_group(d, g, &start, &len);
 	int r = 0;
 
-	for (size_t i = 0; i < g->chunks.n && r == 0; i++)
-		r = finish_chunk(to, g, i, err);
+	for (size_t i = 0; i < g->chunks.n && r == 0; i++) {
+		if (!map)
+			r = read_back(d, g->at[i], g->chunks.chunk[i].bytes, err);
+		if (r == 0)
+			r = check_chunk(d, g, i, map ? map + (g->at[i] - start) : d->buf, err);
+	}
+	if (map)
+		munmap(map, len);
 	return r;
 }
 
@@ -125,6 +168,37 @@ static bool is_on_tmpfs(int fd)
 	return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
 }
 
+static bool is_of_our_cgroup(pid_t pid)
+{
+	_cleanup_close_ int ours = -1, theirs = -1;
+	_cleanup_free_ char *a = NULL, *b = NULL;
+	size_t n;
+
+	return proc_open(-1, getpid(), 0, &ours, NULL) == 0 &&
+	       proc_open(-1, pid, 0, &theirs, NULL) == 0 &&
+	       proc_read(ours, "cgroup", &a, &n, NULL) == 0 &&
+	       proc_read(theirs, "cgroup", &b, &n, NULL) == 0 && !strcmp(a, b);
+}
+
+static int finish_all(const struct direct *d, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < d->n && r == 0; i++)
+		r = image_finish_chunk(d->p->w, d->finished[i].handle, d->finished[i].checksum, err);
+	return r;
+}
+
+static int push_and_finish(struct direct *d, struct page_plan *plan, struct twin *w, int remote_fd,
+			   struct err *err)
+{
+	int r = page_push(d->p, w, &plan->source, remote_fd, &direct_ops, d, err);
+
+	if (r == 0)
+		r = finish_all(d, err);
+	return r < 0 ? r : page_notes_flush(&d->zero, d->p, d->mm->id, err);
+}
+
 int page_direct(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct page_plan *plan,
 		struct twin *w, int remote_fd, struct err *err)
 {
@@ -135,6 +209,8 @@ int page_direct(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct 
 	if (!buf || (has_children && page_hashes_start(&p->hashes, mm->id, &d.own) < 0))
 		return err_nomem(err);
 	d.is_tmpfs = is_on_tmpfs(p->out_fd);
-	r = page_push(p, w, &plan->source, remote_fd, &direct_ops, &d, err);
-	return r < 0 ? r : page_notes_flush(&d.zero, p, mm->id, err);
+	d.must_allocate = d.is_tmpfs && !is_of_our_cgroup(w->pid);
+	r = push_and_finish(&d, plan, w, remote_fd, err);
+	free(d.finished);
+	return r;
 }

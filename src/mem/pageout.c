@@ -79,6 +79,7 @@ static const struct push_ops ring_ops = {
 	.before = ring_before,
 	.zero = ring_zero,
 	.group_bytes = SINK_GROUP,
+	.gives_back = true,
 };
 
 static int push_ring(struct pageout *p, const Cpx__Mm *mm, bool has_children,

@@ -2,9 +2,15 @@
 /*
  * The twin pushes its pages into a file, group by group. One batch makes it write group n and look for
  * zero pages in group n + 2; while it does so, cpx finds room for group n + 1 and deals with group
- * n - 1, which is written. Nothing but results and page bitmaps comes back through the mailbox, and both are checked against what was asked for.
+ * n - 1, which is written.
+ *
+ * The first touch of a page by a new task costs as much as copying it does (its page table entry is marked
+ * old by fork(), mm/memory.c), so of larger memories a second thread of the twin looks for zero pages
+ * while the first writes. Nothing but results and page bitmaps comes back through the mailbox, and both are checked against what was asked for.
  */
 #include "mem/pages.h"
+
+#include "base/log.h"
 
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -17,7 +23,8 @@ struct push {
 	int fd; /* the twin's number of the file */
 	const struct push_ops *ops;
 	void *to;
-	struct batch b;
+	struct batch b; /* writes */
+	struct batch scans; /* and drops: b itself, or the helper's */
 	unsigned first_write; /* index of the call */
 	uint64_t bitmap[GROUP_RUNS]; /* remote */
 };
@@ -65,8 +72,8 @@ static void add_scans(struct push *u, const struct page_group *g)
 	for (unsigned i = 0; i < g->n; i++) {
 		uint64_t pages = g->run[i].len / CPX_PAGE_SIZE;
 
-		u->bitmap[i] = batch_out(&u->b, ALIGN_UP(pages, 64UL) / 8);
-		BATCH_CALL(&u->b, CALL_ZERO_SCAN, g->run[i].addr, pages, u->bitmap[i]);
+		u->bitmap[i] = batch_out(&u->scans, ALIGN_UP(pages, 64UL) / 8);
+		BATCH_CALL(&u->scans, CALL_ZERO_SCAN, g->run[i].addr, pages, u->bitmap[i]);
 	}
 }
 
@@ -96,7 +103,7 @@ static int take_stretch(struct push *u, struct push_group *g, const struct page_
 static int take_run(struct push *u, struct push_group *g, unsigned i, struct err *err)
 {
 	const struct page_run *run = &g->pages.run[i];
-	const uint64_t *map = batch_local(&u->b, u->bitmap[i]);
+	const uint64_t *map = batch_local(&u->scans, u->bitmap[i]);
 	uint64_t n = run->len / CPX_PAGE_SIZE;
 	int r = 0;
 
@@ -204,7 +211,7 @@ static int check_writes(struct push *u, const struct push_group *g, struct err *
 
 static void add_drop(struct push *u, uint64_t start, uint64_t end)
 {
-	BATCH_CALL(&u->b, SYS_madvise, start, end - start, MADV_DONTNEED);
+	BATCH_CALL(&u->scans, SYS_madvise, start, end - start, MADV_DONTNEED);
 }
 
 /*
@@ -258,22 +265,59 @@ static int take_results(struct push *u, const struct stages *s, struct err *err)
 	return r;
 }
 
+static void fill_batches(struct push *u, const struct stages *s)
+{
+	u->b = twin_batch(u->w);
+	add_writes(u, s->writing);
+	u->scans = u->w->has_helper ? twin_helper_batch(u->w) : u->b;
+	add_scans(u, &s->scanning->pages);
+	if (u->ops->gives_back && (u->b.n || u->scans.n)) /* else it is about to end anyway */
+		add_drops(u, &s->written->pages);
+	if (!u->w->has_helper)
+		u->b = u->scans;
+}
+
+static int post(struct push *u, struct err *err)
+{
+	int r = u->b.n ? twin_post(u->w, &u->b, err) : 0;
+
+	if (r == 0 && u->w->has_helper && u->scans.n)
+		r = twin_helper_post(u->w, &u->scans, err);
+	return r;
+}
+
+static int wait(struct push *u, struct err *err)
+{
+	int r = u->b.n ? twin_wait(u->w, err) : 0;
+
+	if (r == 0 && u->w->has_helper && u->scans.n)
+		r = twin_helper_wait(u->w, err);
+	return r;
+}
+
+/* A second thread pays where there are groups to come. Without one it takes longer. */
+static void want_helper(struct push *u, const struct page_group *g)
+{
+	struct err err = ERR_INIT;
+
+	if (!u->w->has_helper && g->bytes == u->ops->group_bytes &&
+	    twin_helper_start(u->w, &err) < 0)
+		log_debug("a twin without a helper: %s", err.msg);
+}
+
 static int step(struct push *u, const struct stages *s, struct err *err)
 {
 	int r = open_unreadable(u, &s->scanning->pages, err);
 
 	if (r < 0)
 		return r;
-	u->b = twin_batch(u->w);
-	add_writes(u, s->writing);
-	add_scans(u, &s->scanning->pages);
-	if (u->b.n) /* else it is about to end anyway */
-		add_drops(u, &s->written->pages);
-	r = u->b.n ? twin_post(u->w, &u->b, err) : 0;
+	want_helper(u, &s->scanning->pages);
+	fill_batches(u, s);
+	r = post(u, err);
 	if (r == 0)
 		r = meanwhile(u, s, err);
-	if (r == 0 && u->b.n)
-		r = twin_wait(u->w, err);
+	if (r == 0)
+		r = wait(u, err);
 	if (r == 0)
 		r = take_results(u, s, err);
 	return r < 0 ? r : pageout_step(u->p, s->writing->pages.bytes, err);

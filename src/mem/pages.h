@@ -199,6 +199,7 @@ struct push_ops {
 	/* A stretch of zero pages. */
 	int (*zero)(void *to, const struct page_run *run, uint64_t addr, uint64_t len, struct err *err);
 	uint64_t group_bytes;
+	bool gives_back; /* the twin drops what is written: worth it where it waits for us anyway */
 };
 
 int page_push(struct pageout *p, struct twin *w, struct page_source *from, int remote_fd,
