@@ -60,11 +60,18 @@ static void drop_twins(struct session *s, const struct err *why)
 /* Where there can be no twin, the tree stays frozen while it is written. */
 static int make_twins(struct session *s, struct err *err)
 {
+	_cleanup_free_ struct tracee **owner = calloc(s->nmms + 1, sizeof(*owner));
+	_cleanup_free_ struct twin **twin = calloc(s->nmms + 1, sizeof(*twin));
 	struct err why = ERR_INIT;
-	int ret = 0;
+	int ret;
 
+	if (!owner || !twin)
+		return err_nomem(err);
+	for (size_t i = 0; i < s->nmms; i++)
+		owner[i] = s->mm[i].owner;
+	ret = twins_make(owner, s->nmms, twin, &why);
 	for (size_t i = 0; i < s->nmms && ret == 0; i++)
-		ret = twin_make(s->mm[i].owner, &s->mm[i].twin, &why);
+		s->mm[i].twin = twin[i];
 	if (ret < 0)
 		drop_twins(s, &why);
 	s->is_twinned = ret == 0;
@@ -220,10 +227,13 @@ static int commit(struct session *s, struct err *err)
 
 	if (ret < 0)
 		return ret;
-	if (s->options->after == CPX_AFTER_KILL)
-		tree_thaw(&s->tree, THAW_KILL);
-	else if (s->options->after == CPX_AFTER_STOP)
+	if (s->options->after == CPX_AFTER_STOP)
 		tree_thaw(&s->tree, THAW_STOP);
+	if (s->options->after != CPX_AFTER_KILL)
+		return 0;
+	session_time(s);
+	enter_report(&s->job->plan, 0, s->result);
+	tree_thaw(&s->tree, THAW_KILL);
 	return 0;
 }
 
@@ -249,7 +259,7 @@ static const struct stage dump_stage[] = {
 	{"commit", commit},
 };
 
-static int run(struct session *s, bool is_exact, const struct job *j, struct cpx_result *r,
+static int run(struct session *s, bool is_exact, struct job *j, struct cpx_result *r,
 	       struct err *err)
 {
 	int ret = session_init(s, j, r, err);
@@ -258,8 +268,6 @@ static int run(struct session *s, bool is_exact, const struct job *j, struct cpx
 	if (ret == 0)
 		ret = session_run(s, dump_stage, ARRAY_SIZE(dump_stage), err);
 	tree_thaw(&s->tree, THAW_RUN);
-	if (s->tree.thawed_at_ns > s->tree.frozen_at_ns)
-		r->frozen_us = (s->tree.thawed_at_ns - s->tree.frozen_at_ns) / 1000;
 	return ret;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Work inside the namespaces of a task: setns(2) on a pidfd, one child that enters and one of it
+ * Work inside the namespaces of a task: setns(2), one child that enters and one of it
  * that is inside (a PID namespace holds only for children: pid_namespaces(7)). Reads /proc/PID/ns,
  * uid_map, gid_map and mountinfo. Entered are user, PID, mount, IPC and time namespaces.
  */
@@ -14,7 +14,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #ifndef CLONE_NEWTIME
@@ -126,38 +125,62 @@ static int inner_pid(int dir, pid_t *ret, struct err *err)
 	int r = proc_status(dir, &st, err);
 
 	if (r == 0 && st.nns > 0)
-		*ret = st.nspid[st.nns - 1];
+		*ret = st.nstgid[st.nns - 1];
 	proc_status_release(&st);
 	return r;
+}
+
+/* An exited leader has no namespaces any more. */
+static int open_thread(pid_t root)
+{
+	_cleanup_close_ int dir = -1;
+	_cleanup_free_ pid_t *tid = NULL;
+	size_t n = 0;
+	int ret = -1;
+
+	if (proc_open(-1, root, 0, &dir, NULL) < 0 || proc_tids(dir, &tid, &n, NULL) < 0)
+		return -1;
+	for (size_t i = 0; i < n && ret < 0; i++) {
+		_cleanup_close_ int thread = -1;
+		uint64_t id;
+
+		if (proc_open(-1, root, tid[i], &thread, NULL) == 0 &&
+		    proc_ns_id(thread, "mnt", &id, NULL) == 0)
+			ret = TAKE_FD(thread);
+	}
+	return ret;
 }
 
 int enter_plan_make(pid_t root, struct enter_plan *ret, struct err *err)
 {
 	_cleanup_close_ int ours = -1;
-	_cleanup_close_ int theirs = -1;
+	_cleanup_close_ int theirs = open_thread(root);
 	int r = proc_open(-1, getpid(), 0, &ours, err), flags;
 
-	*ret = (struct enter_plan){.pid = root, .pidfd = -1};
+	*ret = (struct enter_plan)ENTER_PLAN_INIT;
+	ret->pid = root;
 	if (r < 0)
 		return r;
 	/* What is not there or may not be read is told by the freeze, better. */
-	if (proc_open(-1, root, 0, &theirs, NULL) < 0)
+	if (theirs < 0)
 		return 0;
 	flags = find_differences(&(struct sides){ours, theirs});
 	if (!flags || !can_enter(&(struct sides){ours, theirs}, flags))
 		return 0;
-	ret->pidfd = syscall(SYS_pidfd_open, root, 0);
-	if (ret->pidfd < 0)
-		return err_sys(err, -errno, "cannot open a pidfd of task %d", root);
-	ret->flags = flags;
-	return flags & CLONE_NEWPID ? inner_pid(theirs, &ret->pid, err) : 0;
+	if (flags & CLONE_NEWPID)
+		r = inner_pid(theirs, &ret->pid, err);
+	if (r == 0) {
+		ret->flags = flags;
+		ret->dir = TAKE_FD(theirs);
+	}
+	return r;
 }
 
 void enter_plan_release(struct enter_plan *p)
 {
-	if (p->pidfd >= 0)
-		close(p->pidfd);
-	p->pidfd = -1;
+	if (p->dir >= 0)
+		close(p->dir);
+	p->dir = -1;
 }
 
 /* ---- the result comes home through a pipe ------------------------------------------------------
@@ -169,13 +192,14 @@ struct parcel {
 		result; /* its pointers mean nothing; "PID TEXT\0" for each refusal follows */
 };
 
-static void send_home(int fd, int ret, const struct cpx_result *r)
+void enter_report(struct enter_plan *p, int ret, const struct cpx_result *r)
 {
 	const struct parcel parcel = {.ret = ret, .result = *r};
-	FILE *f = fdopen(fd, "w");
+	FILE *f = p->home >= 0 ? fdopen(p->home, "w") : NULL;
 
 	if (!f)
 		return;
+	p->home = -1;
 	fwrite(&parcel, sizeof(parcel), 1, f);
 	for (size_t i = 0; i < r->nrefusals; i++)
 		fprintf(f, "%d %s%c", r->refusal[i].pid, r->refusal[i].text, '\0');
@@ -246,10 +270,9 @@ static int receive_home(int fd, pid_t child, struct cpx_result *r, struct err *e
  */
 
 struct work {
-	const struct enter_plan *plan;
+	struct enter_plan *plan;
 	int (*fn)(void *arg, struct cpx_result *r);
 	void *arg;
-	int home; /* writing end */
 };
 
 static void fail(const struct work *w, const char *what)
@@ -259,7 +282,7 @@ static void fail(const struct work *w, const char *what)
 
 	snprintf(r.error, sizeof(r.error), "cannot enter the namespaces of the tree: %s: %s", what,
 		 strerror(-ret));
-	send_home(w->home, ret, &r);
+	enter_report(w->plan, ret, &r);
 	_exit(1);
 }
 
@@ -270,8 +293,28 @@ static void inside(const struct work *w)
 
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	ret = w->fn(w->arg, &r);
-	send_home(w->home, ret, &r);
+	enter_report(w->plan, ret, &r);
 	_exit(0);
+}
+
+/* All are opened before the first is entered: afterwards we may be nobody to the others. The user
+ * namespace comes first, as it gives the rights to enter the others. */
+static int enter_all(const struct enter_plan *p)
+{
+	int fd[ARRAY_SIZE(enterable)];
+	char name[32];
+
+	for (size_t i = 0; i < ARRAY_SIZE(enterable); i++) {
+		snprintf(name, sizeof(name), "ns/%s", enterable[i].link);
+		fd[i] = p->flags & enterable[i].flag ? openat(p->dir, name, O_RDONLY | O_CLOEXEC)
+						     : -1;
+		if (fd[i] < 0 && p->flags & enterable[i].flag)
+			return -1;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(enterable); i++)
+		if (fd[i] >= 0 && (setns(fd[i], enterable[i].flag) < 0 || close(fd[i]) < 0))
+			return -1;
+	return 0;
 }
 
 /* Goes in and waits for its child; SIGTERM ends it at once, and its end is the child's SIGTERM. */
@@ -279,7 +322,7 @@ static void go_in(const struct work *w)
 {
 	pid_t child;
 
-	if (setns(w->plan->pidfd, w->plan->flags) < 0)
+	if (enter_all(w->plan) < 0)
 		fail(w, "setns");
 	/* Only now: changed credentials clear this and make us undumpable, so that our own files in
 	 * /proc were not ours. */
@@ -290,14 +333,14 @@ static void go_in(const struct work *w)
 		fail(w, "fork");
 	if (child == 0)
 		inside(w);
-	close(w->home);
+	close(w->plan->home);
 	signal(SIGTERM, SIG_DFL);
 	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
 		;
 	_exit(0);
 }
 
-int enter_run(const struct enter_plan *p, int (*fn)(void *arg, struct cpx_result *r), void *arg,
+int enter_run(struct enter_plan *p, int (*fn)(void *arg, struct cpx_result *r), void *arg,
 	      struct cpx_result *r, struct err *err)
 {
 	int fd[2], ret;
@@ -309,7 +352,8 @@ int enter_run(const struct enter_plan *p, int (*fn)(void *arg, struct cpx_result
 	child = fork();
 	if (child == 0) {
 		close(fd[0]);
-		go_in(&(struct work){.plan = p, .fn = fn, .arg = arg, .home = fd[1]});
+		p->home = fd[1];
+		go_in(&(struct work){.plan = p, .fn = fn, .arg = arg});
 	}
 	ret = child < 0 ? err_sys(err, -errno, "cannot fork") : 0;
 	close(fd[1]);

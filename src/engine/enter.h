@@ -12,12 +12,10 @@
 struct enter_plan {
 	pid_t pid; /* of the root where the work is done */
 	int flags; /* CLONE_NEW* to be entered; 0: none, the work is done right here */
-	int pidfd; /* of the root; owned */
+	int dir;   /* /proc of a thread of the root; owned */
+	int home;  /* inside: where the result goes; -1: outside, or sent already */
 };
-#define ENTER_PLAN_INIT                                                                            \
-	{                                                                                          \
-		.pidfd = -1                                                                        \
-	}
+#define ENTER_PLAN_INIT {.dir = -1, .home = -1}
 
 /* Which namespaces of root are others than ours and can be entered: made like those of a restore,
  * with the same users, groups and mounts as ours. The others are left to be refused. */
@@ -26,7 +24,11 @@ void enter_plan_release(struct enter_plan *p);
 
 /* Runs fn there and brings its result home into r. Returns what fn returned, or -errno with err
  * when it could not run. */
-int enter_run(const struct enter_plan *p, int (*fn)(void *arg, struct cpx_result *r), void *arg,
+int enter_run(struct enter_plan *p, int (*fn)(void *arg, struct cpx_result *r), void *arg,
 	      struct cpx_result *r, struct err *err);
+
+/* Inside, before something that may end us too (with its init a PID namespace ends): sends the
+ * result now. Nothing happens outside. */
+void enter_report(struct enter_plan *p, int ret, const struct cpx_result *r);
 
 #endif

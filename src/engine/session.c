@@ -20,11 +20,12 @@ static uint64_t clock_ns(clockid_t clock)
 	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-int session_init(struct session *s, const struct job *j, struct cpx_result *r, struct err *err)
+int session_init(struct session *s, struct job *j, struct cpx_result *r, struct err *err)
 {
 	const struct cpx_dump_options *o = j->options;
 
 	*s = (struct session){
+		.job = j,
 		.options = o,
 		.result = r,
 		.output = j->output,
@@ -41,6 +42,16 @@ int session_init(struct session *s, const struct job *j, struct cpx_result *r, s
 		return err_sys(err, -errno, "cannot open /proc");
 	s->info = msg_new(sizeof(*s->info), (void (*)(void *))cpx__image__init);
 	return s->info ? 0 : err_nomem(err);
+}
+
+void session_time(struct session *s)
+{
+	uint64_t now = clock_ns(CLOCK_MONOTONIC);
+	uint64_t thawed = s->tree.thawed_at_ns ? s->tree.thawed_at_ns : now;
+
+	s->result->wall_us = (now - s->started_ns) / 1000;
+	if (s->tree.frozen_at_ns)
+		s->result->frozen_us = (thawed - s->tree.frozen_at_ns) / 1000;
 }
 
 static void release_records(struct session *s)
@@ -63,7 +74,7 @@ static void release_records(struct session *s)
 void session_release(struct session *s)
 {
 	tree_thaw(&s->tree, THAW_RUN);
-	s->result->wall_us = (clock_ns(CLOCK_MONOTONIC) - s->started_ns) / 1000;
+	session_time(s);
 	image_writer_free(s->writer);
 	release_records(s);
 	files_release(&s->ctx);

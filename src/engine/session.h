@@ -35,6 +35,7 @@ struct dump_task {
 };
 
 struct session {
+	struct job *job; /* borrowed */
 	const struct cpx_dump_options *options;
 	struct cpx_result *result;
 	struct output *output; /* borrowed */
@@ -73,8 +74,10 @@ struct stage {
 	bool is_last_look; /* with refusals, the session ends after it: nothing was changed yet */
 };
 
-int session_init(struct session *s, const struct job *j, struct cpx_result *r, struct err *err);
+int session_init(struct session *s, struct job *j, struct cpx_result *r, struct err *err);
 void session_release(struct session *s);
+/* Fills in how long it took and how long the tree stood still, so far. */
+void session_time(struct session *s);
 
 /* Runs the stages until one fails, a signal asks to stop, or there are refusals at the last look
  * (then 0 is returned). */
