@@ -333,6 +333,21 @@ static int in_mapped(struct tracee *t, struct err *err)
 	return r;
 }
 
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8 /* Linux 6.3 */
+#endif
+
+/* The sysctl vm.memfd_noexec may demand it, older kernels do not know it. */
+static unsigned memfd_flags(void)
+{
+	int fd = memfd_create("cpx", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+
+	if (fd < 0)
+		return MFD_CLOEXEC;
+	close(fd);
+	return MFD_CLOEXEC | MFD_NOEXEC_SEAL;
+}
+
 static int in_boot(struct tracee *t, struct err *err)
 {
 	struct inject *in = t->inject;
@@ -347,7 +362,7 @@ static int in_boot(struct tracee *t, struct err *err)
 				       .lanes_size = lanes_size(in),
 				       .syscall_ret = in->gadgets.syscall_ret,
 				       .sp = in->host->frame_sp,
-				       .memfd_flags = MFD_CLOEXEC,
+				       .memfd_flags = memfd_flags(),
 			       });
 	r = steer_begin(t, in->host, &regs, err);
 	return r ? r : steer_enter(t, in->host, err);
