@@ -112,7 +112,8 @@ def _fields(text, wanted):
 
 
 def _maps(pid):
-    """Mappings joined where neighbours differ in nothing but their range."""
+    """Mappings joined where neighbours differ in nothing but their range; the stack grows by itself, so
+    only where it ends counts."""
     out = []
     for line in read(f"/proc/{pid}/maps").splitlines():
         m = re.match(r"(\w+)-(\w+) (\S+) (\w+) \S+ \d+ *(.*)", line)
@@ -123,7 +124,7 @@ def _maps(pid):
             out[-1][1] = end
         else:
             out.append([start, end, key])
-    return {f"{s:x}-{e:x}": " ".join(k) for s, e, k in out}
+    return {("" if k[1] == "[stack]" else f"{s:x}") + f"-{e:x}": " ".join(k) for s, e, k in out}
 
 
 def _fds(pid):

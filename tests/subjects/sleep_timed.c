@@ -38,6 +38,15 @@ static int by_nanosleep(void)
 	return nanosleep(&ts, &rem);
 }
 
+static int by_clock_nanosleep_remainder(void)
+{
+	struct timespec ts = limit;
+
+	errno = clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, &ts);
+	return errno ? -1 : 0;
+}
+
+#ifndef ONLY_KNOWN_ENDS
 static int by_clock_nanosleep(void)
 {
 	errno = clock_nanosleep(CLOCK_MONOTONIC, 0, &limit, NULL);
@@ -49,6 +58,21 @@ static int by_clock_nanosleep_boottime(void)
 	errno = clock_nanosleep(CLOCK_BOOTTIME, 0, &limit, NULL);
 	return errno ? -1 : 0;
 }
+
+static int by_poll(void)
+{
+	struct pollfd p = {pipe_fd[0], POLLIN, 0};
+
+	return poll(&p, 1, LIMIT);
+}
+
+static int by_futex(void)
+{
+	static int word;
+
+	return syscall(SYS_futex, &word, FUTEX_WAIT, 0, &limit, NULL, 0) < 0 && errno == ETIMEDOUT ? 0 : -1;
+}
+#endif
 
 static int by_absolute_sleep(void)
 {
@@ -64,13 +88,6 @@ static int by_realtime_sleep(void)
 
 	errno = clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &ts, NULL);
 	return errno ? -1 : 0;
-}
-
-static int by_poll(void)
-{
-	struct pollfd p = {pipe_fd[0], POLLIN, 0};
-
-	return poll(&p, 1, LIMIT);
 }
 
 static int by_ppoll(void)
@@ -98,13 +115,6 @@ static int by_pselect(void)
 	return pselect(0, NULL, NULL, NULL, &ts, NULL);
 }
 
-static int by_futex(void)
-{
-	static int word;
-
-	return syscall(SYS_futex, &word, FUTEX_WAIT, 0, &limit, NULL, 0) < 0 && errno == ETIMEDOUT ? 0 : -1;
-}
-
 static int by_futex_bitset(void)
 {
 	struct timespec ts = deadline(CLOCK_MONOTONIC);
@@ -127,15 +137,18 @@ static const struct way {
 	int (*sleep)(void);
 } ways[] = {
 	{"nanosleep", by_nanosleep},
+	{"clock_nanosleep, remainder", by_clock_nanosleep_remainder},
+#ifndef ONLY_KNOWN_ENDS
 	{"clock_nanosleep", by_clock_nanosleep},
 	{"clock_nanosleep, boottime", by_clock_nanosleep_boottime},
+	{"poll", by_poll},
+	{"futex", by_futex},
+#endif
 	{"clock_nanosleep, absolute", by_absolute_sleep},
 	{"clock_nanosleep, absolute realtime", by_realtime_sleep},
-	{"poll", by_poll},
 	{"ppoll", by_ppoll},
 	{"select", by_select},
 	{"pselect", by_pselect},
-	{"futex", by_futex},
 	{"futex bitset", by_futex_bitset},
 	{"sem_timedwait", by_semaphore},
 };
