@@ -177,16 +177,19 @@ static int64_t clock_ns(clockid_t clock)
 	return ts.tv_sec * NS_PER_S + ts.tv_nsec;
 }
 
-/* On the boot that the image is from the clocks have gone on; elsewhere they continue where they were. */
+/* On the boot that the image is from the clocks have gone on; elsewhere they continue where they were, as they do
+ * for a tree whose time namespace was ahead of this boot: a clock must not run backwards. */
 static void decide_clocks(const struct image *im, struct plan *p)
 {
 	const Cpx__Host *h = im->info->host;
+	int64_t monotonic = h->monotonic_ns - clock_ns(CLOCK_MONOTONIC);
+	int64_t boottime = h->boottime_ns - clock_ns(CLOCK_BOOTTIME);
 
-	p->new_time_ns = !host_is_same_boot(h);
+	p->new_time_ns = !host_is_same_boot(h) || monotonic > 0 || boottime > 0;
 	if (!p->new_time_ns)
 		return;
-	p->monotonic_offset_ns = h->monotonic_ns - clock_ns(CLOCK_MONOTONIC);
-	p->boottime_offset_ns = h->boottime_ns - clock_ns(CLOCK_BOOTTIME);
+	p->monotonic_offset_ns = monotonic;
+	p->boottime_offset_ns = boottime;
 }
 
 /* ---- the plan ------------------------------------------------------------------------------- */

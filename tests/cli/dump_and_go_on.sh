@@ -16,3 +16,4 @@ run cpx check $pid
 unharmed
 verdict
 ended
+exit 0

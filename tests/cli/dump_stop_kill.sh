@@ -10,3 +10,4 @@ kill -CONT $pid
 quietly cpx dump $pid -o image --kill
 ended
 run cpx verify image
+exit 0

@@ -27,3 +27,4 @@ kill -KILL $(cat pidfile)
 wait $cpx
 echo "[exit $?]"
 cat run.out run.err
+exit 0

@@ -14,3 +14,4 @@ wait
 quietly cpx dump $pid -o image
 cat image
 ls | grep -v -e run -e holder | replace
+exit 0

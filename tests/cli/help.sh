@@ -9,3 +9,4 @@ for c in dump restore check info verify; do
 	run cpx $c --help
 done
 run sh -c 'cpx --help >/dev/full' 2>&1 | sed 's/^sh: .*//'
+exit 0

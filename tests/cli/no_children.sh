@@ -10,3 +10,4 @@ quietly cpx dump $pid -o one --no-children --json
 python3 -c 'import json; print(json.load(open("run.out"))["tasks"], "task")'
 verdict
 ended
+exit 0

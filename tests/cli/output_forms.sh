@@ -22,3 +22,4 @@ quietly cpx info image
 grep -q canary run.out && grep -q "$pid" run.out && echo "info names the process"
 run cpx verify --json image
 run cpx check --json $pid
+exit 0

@@ -18,3 +18,4 @@ if [ $(id -u) = 0 ]; then
 	kill -9 $new
 fi
 verdict
+exit 0

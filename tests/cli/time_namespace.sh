@@ -21,3 +21,4 @@ fi
 wait
 $CPX restore -d image >new || exit 1
 verdict
+exit 0

@@ -19,3 +19,4 @@ kill $tracer
 wait $tracer
 verdict
 ended
+exit 0

@@ -26,3 +26,4 @@ run cpx info
 run cpx verify
 run cpx verify --json=1 x
 ls | grep -v run
+exit 0

@@ -3,6 +3,7 @@
 # What they print is compared with NAME.out; run() replaces what changes from run to run.
 set -u
 export LC_ALL=C
+exec 2>>"$DIR/log" # where bash tells which of its jobs were killed
 pid= # of the target
 others= # more words to replace: a list of WORD=NAME
 
@@ -34,6 +35,7 @@ replace() {
 
 # Starts the holder of the given kinds of descriptors (see subjects/holder.c) as the target.
 hold() {
+	: >holder.out
 	"$BIN/holder" "$@" >holder.out 2>holder.err </dev/null &
 	pid=$!
 	until grep -q ready holder.out; do
@@ -54,15 +56,15 @@ subject() {
 }
 
 verdict() {
-	echo nonce >state/go.part
+	printf nonce >state/go.part
 	mv state/go.part state/go
 	until [ -e state/result ]; do sleep 0.01; done
-	cat state/result
+	sed 's/ *$//' state/result
 }
 
 # What can be seen of the target from outside.
 look() {
-	sed -n '/^\(State\|Threads\|Sig.*\|Shd.*\|TracerPid\):/p' /proc/$pid/status | sed 's/[SR] (.*)/S/'
+	sed -n '/^\(State\|Threads\|Sig[^Q].*\|Shd.*\|TracerPid\):/p' /proc/$pid/status | sed 's/[SR] (.*)/S/'
 	cut -d' ' -f1,2,6- /proc/$pid/maps
 	ls -l /proc/$pid/fd | sed 's/.*[0-9] \([0-9]* -> \)/\1/'
 	cat /proc/$pid/task/*/children
@@ -80,9 +82,9 @@ ended() {
 	echo "the target ended with $status"
 }
 
-# Waits for a process that is not our child.
+# Waits for the end of a process that is not our child.
 gone() {
-	while kill -0 "$1" 2>/dev/null; do sleep 0.01; done
+	while grep -q '^State:.[^Z]' "/proc/$1/status" 2>/dev/null; do sleep 0.01; done
 }
 
 # Descendants of this shell that are not the given ones.

@@ -62,12 +62,11 @@ def _run(test, directory):
         os.setsid()
         procs.become_subreaper()
         signal.signal(signal.SIGTERM, _on_term)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         null = os.open("/dev/null", os.O_RDWR)
         log = os.open(os.path.join(directory, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         for fd, to in ((null, 0), (log, 1), (log, 2)):
             os.dup2(fd, to)
-        os.closerange(3, 64)
+        os.closerange(3, 4096)
         test.run(directory)
         status = PASS
     except Skip as e:

@@ -63,23 +63,25 @@ class Terminal:
         self.expect("ready$ ")
 
     def await_foreground(self, name):
-        """Until a program of that name is what the terminal belongs to."""
+        """Until a program of that name is what the terminal belongs to; its PID."""
+        found = []
+
         def is_there():
             group = os.tcgetpgrp(self.master)
-            return any(procs.read(f"/proc/{p}/comm").strip() == name and os.getpgid(p) == group
-                       for p in procs.tree(self.pid))
+            found[:] = [p for p in procs.tree(self.pid)
+                        if procs.read(f"/proc/{p}/comm").strip() == name and procs.group(p) == group]
+            return found
         if not procs.wait_until(is_there, 20):
             self._take(0)
             raise Fail(f"no {name} in the foreground; the terminal shows {self.seen[-500:]!r}")
+        return found[0]
 
     def start(self, command, screen):
         """Runs a full-screen program until it shows `screen`; its PID."""
         self.type(command + "\n")
+        pid = self.await_foreground(command.split()[0])
         self.expect(screen)
-        found = procs.children(self.pid)
-        if len(found) != 1:
-            raise Fail(f"not one program in the shell but {found}")
-        return found[0]
+        return pid
 
     def check_shell(self):
         """Back at a shell that works and has its echo again."""

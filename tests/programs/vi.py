@@ -17,7 +17,7 @@ TEXT = "It was the best of times, it was the worst of times, and the freeze was 
 def check(directory, name, split, is_other_terminal):
     path = os.path.join(directory, name)
     terminal = Terminal(directory)
-    pid = terminal.start(f"vi -u NONE -N {name}", name)
+    pid = terminal.start(f"vi -u NONE -N {name}", "[New]")
     terminal.type("i" + TEXT[:split])
     terminal.expect(TEXT[:split].split()[-1])
     cpx.dump(pid, path + ".image", "--kill")

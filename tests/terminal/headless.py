@@ -10,7 +10,7 @@ import procs
 from sandbox import Fail
 from terminal import Terminal
 
-JOB = "echo begun; for i in $(seq 100000); do echo $i >counter.part; mv counter.part counter; sleep 0.02; done"
+JOB = "echo be\"\"gun; for i in $(seq 100000); do echo $i >counter.part; mv counter.part counter; sleep 0.02; done"
 
 
 def counter(directory):

@@ -325,6 +325,32 @@ static void test_high_id(void **state)
 	trip_end(&before, &after, &r, &to);
 }
 
+static void add_high_timer(Cpx__Task *task)
+{
+	Cpx__PosixTimer *t = MSG_NEW(Cpx__PosixTimer, cpx__posix_timer__init);
+
+	t->id = 5000;
+	assert_int_equal(msg_append(&task->posix_timer, &task->n_posix_timer, t), 0);
+}
+
+static void want_high_id(Cpx__Task *task, struct restored *r)
+{
+	add_high_timer(task);
+	setenv("CPX_DENY", "timer_ids", 1);
+}
+
+/* Linux before 6.16: ids come in order only. */
+static void test_ids_in_order(void **state)
+{
+	setenv("CPX_DENY", "timer_ids", 1);
+	test_posix_timers(state);
+	test_overrun(state);
+	test_pending(state);
+	unsetenv("CPX_DENY");
+	assert_restore_refuses(want_high_id, "POSIX timer 5000", "Linux 6.16");
+	unsetenv("CPX_DENY");
+}
+
 static void many(struct subject *s)
 {
 	for (int i = 0; i < 300; i++)
@@ -366,15 +392,11 @@ static void test_refusals(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_itimers),
-		cmocka_unit_test(test_expired_itimer),
-		cmocka_unit_test(test_posix_timers),
-		cmocka_unit_test(test_overrun),
-		cmocka_unit_test(test_pending),
-		cmocka_unit_test(test_high_id),
-		cmocka_unit_test(test_many),
-		cmocka_unit_test(test_refusals),
-		cmocka_unit_test(test_expiry_in_freeze),
+		cmocka_unit_test(test_itimers),	     cmocka_unit_test(test_expired_itimer),
+		cmocka_unit_test(test_posix_timers), cmocka_unit_test(test_overrun),
+		cmocka_unit_test(test_pending),	     cmocka_unit_test(test_high_id),
+		cmocka_unit_test(test_many),	     cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_ids_in_order), cmocka_unit_test(test_expiry_in_freeze),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
