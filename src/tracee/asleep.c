@@ -25,8 +25,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-/* ---- clocks -------------------------------------------------------------------------------------
- */
+/* ---- clocks ---- */
 
 #define MAX_CPUS 1024
 
@@ -86,8 +85,7 @@ void sleep_clocks_free(struct sleep_clocks *c)
 	free(c);
 }
 
-/* ---- before the stop ----------------------------------------------------------------------------
- */
+/* ---- before the stop ---- */
 
 static bool has_relative_timeout(const struct proc_syscall *c)
 {
@@ -152,8 +150,7 @@ void asleep_before(struct tracee *t, struct tracee_thread *th)
 	th->asleep_since = since + (uint64_t)lag;
 }
 
-/* ---- after it
- * ------------------------------------------------------------------------------------- */
+/* ---- after it ---- */
 
 static bool ends_at_any_stop(const struct arch_regs *regs)
 {

@@ -30,8 +30,7 @@ struct freezer {
 	uint64_t pid_ns;
 };
 
-/* ---- the list of tasks and threads ------------------------------------------------------------
- */
+/* ---- the list of tasks and threads ---- */
 
 pid_t tracee_live_tid(const struct tracee *t)
 {
@@ -111,8 +110,7 @@ static int task_err(const struct tracee *t, struct err *err, int r)
 	return r;
 }
 
-/* ---- who may not be frozen ----------------------------------------------------------------------
- */
+/* ---- who may not be frozen ---- */
 
 /* Freezing an ancestor with its children, or ourselves, would freeze us. */
 static int check_not_self(pid_t root, const struct freeze_options *o, struct err *err)
@@ -188,8 +186,7 @@ static int check_task(struct freezer *f, struct tracee *t, int dir, const struct
 	return r;
 }
 
-/* ---- seizing
- * -------------------------------------------------------------------------------------- */
+/* ---- seizing ---- */
 
 static bool is_dead_state(char state)
 {
@@ -278,8 +275,7 @@ static int seize_new_threads(struct freezer *f, struct tracee *t, struct err *er
 	return r ? r : found;
 }
 
-/* ---- waiting ----------------------------------------------------------------------------------
- */
+/* ---- waiting ---- */
 
 /* exec in one thread ends all others and gives it the leader's number; it waits until they are
  * reaped, which is the tracer's task. So whoever dies puts its task's other threads in doubt. */
@@ -402,8 +398,7 @@ static int wait_all(struct freezer *f, struct err *err)
 	return 0;
 }
 
-/* ---- passes ------------------------------------------------------------------------------------
- */
+/* ---- passes ---- */
 
 static bool is_alive(int pidfd)
 {
@@ -565,8 +560,7 @@ static int freeze_all(struct freezer *f, struct err *err)
 	return settle_ended(f->tree, err);
 }
 
-/* ---- registers and the like
- * ---------------------------------------------------------------------- */
+/* ---- registers and the like ---- */
 
 #ifndef PTRACE_GETSIGMASK
 #define PTRACE_GETSIGMASK 0x420a
@@ -664,8 +658,7 @@ static int read_all(struct tree *tree, struct err *err)
 	return 0;
 }
 
-/* ---- shared address spaces
- * ------------------------------------------------------------------------ */
+/* ---- shared address spaces ---- */
 
 /* kcmp(2) gives an order: owners are kept sorted by it, so that this is n log n. */
 static int place_owner(struct tracee **owner, size_t n, struct tracee *t, size_t *ret_at)
@@ -713,8 +706,7 @@ static int find_owners(struct tree *tree, struct err *err)
 	return 0;
 }
 
-/* ---- all of it
- * ------------------------------------------------------------------------------------ */
+/* ---- all of it ---- */
 
 static int own_pid_ns(uint64_t *ret, struct err *err)
 {

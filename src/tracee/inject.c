@@ -32,7 +32,7 @@ struct saved_bytes {
 	uint8_t data[];
 };
 
-/* ---- preparation ---------------------------------------------------------------------------- */
+/* ---- preparation ---- */
 
 static int open_task_file(const struct tracee *t, const char *name, int flags, struct err *err)
 {
@@ -130,7 +130,7 @@ void inject_release(struct tracee *t)
 	t->inject = NULL;
 }
 
-/* ---- frames --------------------------------------------------------------------------------- */
+/* ---- frames ---- */
 
 static int save(struct inject *in, struct tracee_thread *th, uint64_t addr, size_t size,
 		struct err *err)
@@ -230,8 +230,7 @@ int inject_own_frame(struct tracee *t, struct tracee_thread *th, struct err *err
 	return make_frame(t, th, true, err);
 }
 
-/* ---- the way in -------------------------------------------------------------------------------
- */
+/* ---- the way in ---- */
 
 /* From a stop at the exit of a call: undoes a half-made injection. */
 static void roll_back(struct tracee *t, int64_t remote_fd)
@@ -500,8 +499,7 @@ int tracee_resume(struct tracee *t, struct err *err)
 	return 0;
 }
 
-/* ---- the way out ------------------------------------------------------------------------------
- */
+/* ---- the way out ---- */
 
 static int out_interrupt(struct tracee *t, struct err *err)
 {
@@ -538,8 +536,7 @@ static int out_restore(struct tracee *t, struct err *err)
 	return r ? r : steer_restore(t, t->inject->host, err);
 }
 
-/* ---- both --------------------------------------------------------------------------------------
- */
+/* ---- both ---- */
 
 typedef int phase_fn(struct tracee *t, struct err *err);
 

@@ -43,8 +43,7 @@ static void set_inside(struct lane *l, uint32_t value)
 	__atomic_store_n(&l->inside, value, __ATOMIC_SEQ_CST);
 }
 
-/* ---- in
- * ------------------------------------------------------------------------------------------ */
+/* ---- in ---- */
 
 static void leave_args(const struct peer *p, uint64_t arg[6])
 {
@@ -89,8 +88,7 @@ static int enter(struct peers *ps, struct peer *p, struct err *err)
 	return r;
 }
 
-/* ---- running
- * ------------------------------------------------------------------------------------- */
+/* ---- running ---- */
 
 static int finish(struct peers *ps, struct peer *p, struct err *err)
 {
@@ -109,8 +107,7 @@ static int finish(struct peers *ps, struct peer *p, struct err *err)
 	return 0;
 }
 
-/* ---- out
- * ----------------------------------------------------------------------------------------- */
+/* ---- out ---- */
 
 static int out_interrupt(struct peers *ps, struct peer *p, struct err *err)
 {
@@ -185,8 +182,7 @@ static int leave_all(struct peers *ps, struct err *err)
 	return ret;
 }
 
-/* ---- all of it
- * ------------------------------------------------------------------------------------ */
+/* ---- all of it ---- */
 
 static int choose(struct peers *ps, const struct thread_batch *tb, size_t n, bool *done,
 		  struct err *err)

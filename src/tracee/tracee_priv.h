@@ -6,7 +6,7 @@
 #include "proc/proc.h"
 #include "tracee/tracee.h"
 
-/* ---- stops.c: single stops ---------------------------------------------------------------- */
+/* ---- stops.c: single stops ---- */
 
 enum stop {
 	STOP_NONE,    /* not yet (only when not blocking) */
@@ -34,7 +34,7 @@ uint64_t monotonic_ns(void);
 /* A thread that has the task's memory: an exited leader has none. */
 pid_t tracee_live_tid(const struct tracee *t);
 
-/* ---- steer.c: one thread on its frame ------------------------------------------------------- */
+/* ---- steer.c: one thread on its frame ---- */
 
 /* From where the freeze found it to `call` on its frame; nothing runs yet. */
 int steer_begin(struct tracee *t, struct tracee_thread *th, const struct arch_regs *regs,
@@ -56,7 +56,7 @@ int steer_restore(struct tracee *t, struct tracee_thread *th, struct err *err);
 int steer_end(struct tracee *t, struct tracee_thread *th, struct err *err);
 int steer_gone(struct tracee *t, struct err *err);
 
-/* ---- site.c: places in the task ------------------------------------------------------------- */
+/* ---- site.c: places in the task ---- */
 
 struct site {
 	uint64_t top;	/* the frame ends here */
@@ -69,12 +69,12 @@ int site_find(struct tracee *t, const struct tracee_thread *th, size_t need, boo
 /* An address range nobody maps and the kernel does not choose soon. */
 int site_hole(const struct proc_vmas *maps, uint64_t size, uint64_t *ret, struct err *err);
 
-/* ---- gadgets.c ------------------------------------------------------------------------------ */
+/* ---- gadgets.c ---- */
 
 int gadgets_find(struct tracee *t, struct arch_gadgets *ret, struct err *err);
 void gadget_cache_free(struct gadget_cache *c);
 
-/* ---- inject.c ------------------------------------------------------------------------------- */
+/* ---- inject.c ---- */
 
 struct inject {
 	struct proc_vmas maps; /* as frozen */
@@ -110,11 +110,11 @@ int inject_wait(struct tracee *t, struct err *err);
 /* Whether the task asked to adopt orphans; cached. */
 int inject_is_subreaper(struct tracee *t, bool *ret, struct err *err);
 
-/* ---- peers.c -------------------------------------------------------------------------------- */
+/* ---- peers.c ---- */
 
 #define MAX_PEERS 96 /* lanes for them in a mailbox */
 
-/* ---- asleep.c ------------------------------------------------------------------------------- */
+/* ---- asleep.c ---- */
 
 /* Before a thread is stopped: what it sleeps in and since when. */
 void asleep_before(struct tracee *t, struct tracee_thread *th);

@@ -129,7 +129,7 @@ static int post_settling(struct twin *w, struct err *err)
 	return twin_post(w, &b, err);
 }
 
-/* ---- many at a time -------------------------------------------------------------------------- */
+/* ---- many at a time ---- */
 
 struct birth {
 	struct tracee *t;
