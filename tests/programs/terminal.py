@@ -17,6 +17,13 @@ ROWS, COLUMNS = 24, 80
 ESCAPES = re.compile(rb"\x1b(?:\[[0-9;?<>=]*[A-Za-z]|\][^\x07]*\x07|[()][A-Z0-9]|[=>78M])")
 
 
+def group_of(pid):
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
+
+
 class Terminal:
     """Text that has come is in `seen` (escape sequences removed)."""
 
@@ -69,7 +76,7 @@ class Terminal:
         def is_there():
             group = os.tcgetpgrp(self.master)
             found[:] = [p for p in procs.tree(self.pid)
-                        if procs.read(f"/proc/{p}/comm").strip() == name and procs.group(p) == group]
+                        if procs.read(f"/proc/{p}/comm").strip() == name and group_of(p) == group]
             return found
         if not procs.wait_until(is_there, 20):
             self._take(0)
