@@ -1,6 +1,21 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Growing arrays. Owns nothing; pure memory. */
+/* Growing arrays; features that tests deny. Owns nothing; reads the environment. */
 #include "base/util.h"
+
+bool is_denied(const char *feature)
+{
+	const char *p = getenv("CPX_DENY");
+	size_t len = strlen(feature);
+
+	while (p && *p) {
+		const char *end = strchrnul(p, ',');
+
+		if ((size_t)(end - p) == len && !memcmp(p, feature, len))
+			return true;
+		p = *end ? end + 1 : end;
+	}
+	return false;
+}
 
 int grow(void *array, size_t *max, size_t n, size_t elem)
 {

@@ -58,6 +58,10 @@ static inline void cleanup_closedir(DIR **d)
 #define TAKE_PTR(p) ({ __typeof__(p) taken_ = (p); (p) = NULL; taken_; })
 #define TAKE_FD(fd) ({ int taken_ = (fd); (fd) = -1; taken_; })
 
+/* Is this kernel feature named in the environment's CPX_DENY (names separated by commas)? Tests run
+ * fallbacks so: whoever uses a newer interface pretends that it is not there. */
+bool is_denied(const char *feature);
+
 /* Grows *array (of *max elements of size elem) so that index n fits. 0 or -ENOMEM. */
 int grow(void *array, size_t *max, size_t n, size_t elem);
 

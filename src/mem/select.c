@@ -134,17 +134,10 @@ static int read_entries(int fd, uint64_t start, uint64_t end, struct selection *
 	return 0;
 }
 
-static bool is_scan_denied(void)
-{
-	const char *deny = getenv("CPX_DENY");
-
-	return deny && strstr(deny, "pagemap_scan");
-}
-
 /* Newest interface first. A kernel without guard pages does not know their category. */
 static int select_range(int fd, uint64_t start, uint64_t end, struct selection *s)
 {
-	int r = is_scan_denied() ? -ENOTTY : scan(fd, start, end, PAGE_IS_GUARD, s);
+	int r = is_denied("pagemap_scan") ? -ENOTTY : scan(fd, start, end, PAGE_IS_GUARD, s);
 
 	if (r == -EINVAL)
 		r = scan(fd, start, end, PAGE_IS_PFNZERO, s);

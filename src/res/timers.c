@@ -395,7 +395,8 @@ static int posix_timers_take(struct dump_ctx *c, struct tracee *t, const struct 
 
 static bool can_choose_ids(void)
 {
-	return prctl(PR_TIMER_CREATE_RESTORE_IDS, PR_TIMER_CREATE_RESTORE_IDS_GET, 0, 0, 0) >= 0;
+	return !is_denied("timer_ids") &&
+	       prctl(PR_TIMER_CREATE_RESTORE_IDS, PR_TIMER_CREATE_RESTORE_IDS_GET, 0, 0, 0) >= 0;
 }
 
 static int check_one(struct restore_ctx *c, const Cpx__Task *task, const Cpx__PosixTimer *t,
