@@ -67,6 +67,21 @@ void page_chunks_release(struct page_chunks *c)
 	*c = (struct page_chunks){0};
 }
 
+const Cpx__Vma *vma_at(const Cpx__Mm *mm, uint64_t addr)
+{
+	size_t lo = 0, hi = mm->n_vma;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (mm->vma[mid]->end <= addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < mm->n_vma && mm->vma[lo]->start <= addr ? mm->vma[lo] : NULL;
+}
+
 int page_notes_flush(struct page_notes *l, struct pageout *p, uint32_t mm, struct err *err)
 {
 	unsigned n = l->n;

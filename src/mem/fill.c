@@ -71,21 +71,6 @@ static int copy_fresh(const struct fill_target *t, uint64_t addr, const uint8_t 
 	return 0;
 }
 
-static const Cpx__Vma *vma_at(const Cpx__Mm *mm, uint64_t addr)
-{
-	size_t lo = 0, hi = mm->n_vma;
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (mm->vma[mid]->end <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < mm->n_vma && mm->vma[lo]->start <= addr ? mm->vma[lo] : NULL;
-}
-
 /* An extent may reach over several mappings, each of which is filled in its own way. */
 static int fill_extent(const struct fill_target *t, struct extent e, const uint8_t *data,
 		       bool (*is_fresh)(uint64_t addr, void *arg), void *arg, struct err *err)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Workers that hash and compress chunks, and the memory out of which they do so. Jobs are taken by workers in any order and come out in the
+ * Workers that sort out, hash and compress pages, and the memory out of which they do so. Jobs are taken by workers in any order and come out in the
  * order in which they went in; whoever waits for one that nobody has begun does it himself.
  */
 #include "mem/pages.h"
@@ -25,36 +25,12 @@ struct page_pool {
 
 /* ---- one job ---------------------------------------------------------------------------------- */
 
-static uint64_t page_addr(const struct page_job *j, unsigned page)
-{
-	uint64_t at = (uint64_t)page * CPX_PAGE_SIZE;
-
-	for (unsigned i = 0; i < j->chunk.n; i++) {
-		if (at < j->all[i].len)
-			return j->all[i].addr + at;
-		at -= j->all[i].len;
-	}
-	return 0;
-}
-
-static int hash_pages(struct page_job *j)
-{
-	unsigned n = j->chunk.bytes / CPX_PAGE_SIZE;
-
-	j->hash = malloc(n * sizeof(*j->hash));
-	if (!j->hash)
-		return -ENOMEM;
-	for (unsigned i = 0; i < n; i++)
-		j->hash[i] = XXH3_128bits(j->data + i * CPX_PAGE_SIZE, CPX_PAGE_SIZE);
-	return 0;
-}
-
-static void keep_page(struct page_job *j, unsigned page, uint64_t addr)
+static void keep_page(struct page_job *j, uint64_t addr, const uint8_t *page)
 {
 	struct extent *last = j->nstored ? &j->stored[j->nstored - 1] : NULL;
 
-	if (j->stored_bytes != page * CPX_PAGE_SIZE)
-		memcpy(j->data + j->stored_bytes, j->data + page * CPX_PAGE_SIZE, CPX_PAGE_SIZE);
+	if (j->data + j->stored_bytes != page)
+		memcpy(j->data + j->stored_bytes, page, CPX_PAGE_SIZE);
 	j->stored_bytes += CPX_PAGE_SIZE;
 	if (last && last->addr + last->len == addr)
 		last->len += CPX_PAGE_SIZE;
@@ -62,44 +38,45 @@ static void keep_page(struct page_job *j, unsigned page, uint64_t addr)
 		j->stored[j->nstored++] = (struct extent){addr, CPX_PAGE_SIZE};
 }
 
-/* Pages equal to the parent's go to inherited, the others stay, moved together. */
-static int part_inherited(struct page_job *j)
+/* Zero pages and pages equal to the parent's go apart, the others stay, moved together. */
+static int part_page(struct page_job *j, uint64_t addr, const uint8_t *page)
 {
-	unsigned n = j->chunk.bytes / CPX_PAGE_SIZE;
-	int r = 0;
+	XXH128_hash_t hash;
 
-	j->stored = malloc(n * sizeof(*j->stored));
-	if (!j->stored)
-		return -ENOMEM;
-	for (unsigned i = 0; i < n && r == 0; i++) {
-		uint64_t addr = page_addr(j, i);
-
-		if (page_hash_is_equal(j->parent, addr, j->hash[i]))
-			r = page_chunks_add(&j->inherited, addr, CPX_PAGE_SIZE);
-		else
-			keep_page(j, i, addr);
+	if (page_is_zero(page))
+		return page_chunks_add(&j->zero, addr, CPX_PAGE_SIZE);
+	if (j->hash || j->parent)
+		hash = XXH3_128bits(page, CPX_PAGE_SIZE);
+	if (j->hash) {
+		j->hash[j->nhashes].addr = addr;
+		j->hash[j->nhashes++].hash = hash;
 	}
-	return r;
+	if (j->parent && page_hash_is_equal(j->parent, addr, hash))
+		return page_chunks_add(&j->inherited, addr, CPX_PAGE_SIZE);
+	keep_page(j, addr, page);
+	return 0;
 }
 
-static int keep_all(struct page_job *j)
+static int part_pages(struct page_job *j)
 {
-	j->stored = malloc(j->chunk.n * sizeof(*j->stored));
-	if (!j->stored)
-		return -ENOMEM;
-	memcpy(j->stored, j->all, j->chunk.n * sizeof(*j->stored));
-	j->nstored = j->chunk.n;
-	j->stored_bytes = j->chunk.bytes;
-	return 0;
+	const uint8_t *page = j->data;
+	int r = 0;
+
+	for (unsigned i = 0; i < j->chunk.n && r == 0; i++)
+		for (uint64_t at = 0; at < j->all[i].len && r == 0; at += CPX_PAGE_SIZE) {
+			r = part_page(j, j->all[i].addr + at, page);
+			page += CPX_PAGE_SIZE;
+		}
+	return r;
 }
 
 static int run_job(const struct page_pool *pool, struct page_job *j, struct err *err)
 {
-	int r = j->parent || j->want_hashes ? hash_pages(j) : 0;
+	size_t pages = j->chunk.bytes / CPX_PAGE_SIZE;
 
-	if (r == 0)
-		r = j->parent ? part_inherited(j) : keep_all(j);
-	if (r < 0)
+	j->stored = malloc(pages * sizeof(*j->stored));
+	j->hash = j->want_hashes ? malloc(pages * sizeof(*j->hash)) : NULL;
+	if (!j->stored || (j->want_hashes && !j->hash) || part_pages(j) < 0)
 		return err_nomem(err);
 	if (!j->nstored)
 		return 0;
@@ -119,6 +96,7 @@ void page_job_free(struct page_job *j)
 		return;
 	discard_prepared(j);
 	page_chunks_release(&j->inherited);
+	page_chunks_release(&j->zero);
 	free(j->all);
 	free(j->hash);
 	free(j->stored);

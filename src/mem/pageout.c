@@ -68,16 +68,9 @@ static int ring_before(void *to, struct push_group *g, struct err *err)
 	return page_sink_put(to, g->slot, &g->chunks, err);
 }
 
-static int ring_zero(void *to, const struct page_run *run, uint64_t addr, uint64_t len,
-		     struct err *err)
-{
-	return page_sink_zero(to, run, addr, len, err);
-}
-
 static const struct push_ops ring_ops = {
 	.place = ring_place,
 	.before = ring_before,
-	.zero = ring_zero,
 	.group_bytes = SINK_GROUP,
 	.gives_back = true,
 };

@@ -115,11 +115,22 @@ static int take_run(struct push *u, struct push_group *g, unsigned i, struct err
 	return r;
 }
 
+/* Without scans all pages are alike. */
+static int take_all(struct push_group *g, struct err *err)
+{
+	for (unsigned i = 0; i < g->pages.n; i++)
+		if (page_chunks_add(&g->chunks, g->pages.run[i].addr, g->pages.run[i].len) < 0)
+			return err_nomem(err);
+	return 0;
+}
+
 static int take_scans(struct push *u, struct push_group *g, struct err *err)
 {
 	int r = 0;
 
 	page_chunks_clear(&g->chunks);
+	if (!u->ops->zero)
+		return take_all(g, err);
 	for (unsigned i = 0; i < g->pages.n && r == 0; i++)
 		r = take_run(u, g, i, err);
 	return r;
@@ -270,7 +281,8 @@ static void fill_batches(struct push *u, const struct stages *s)
 	u->b = twin_batch(u->w);
 	add_writes(u, s->writing);
 	u->scans = u->w->has_helper ? twin_helper_batch(u->w) : u->b;
-	add_scans(u, &s->scanning->pages);
+	if (u->ops->zero)
+		add_scans(u, &s->scanning->pages);
 	if (u->ops->gives_back && (u->b.n || u->scans.n)) /* else it is about to end anyway */
 		add_drops(u, &s->written->pages);
 	if (!u->w->has_helper)
@@ -300,7 +312,7 @@ static void want_helper(struct push *u, const struct page_group *g)
 {
 	struct err err = ERR_INIT;
 
-	if (!u->w->has_helper && g->bytes == u->ops->group_bytes &&
+	if (u->ops->zero && !u->w->has_helper && g->bytes == u->ops->group_bytes &&
 	    twin_helper_start(u->w, &err) < 0)
 		log_debug("a twin without a helper: %s", err.msg);
 }

@@ -76,6 +76,9 @@ int page_chunks_add(struct page_chunks *c, uint64_t addr, uint64_t len);
 void page_chunks_clear(struct page_chunks *c);
 void page_chunks_release(struct page_chunks *c);
 
+/* The mapping that holds addr, or NULL. */
+const Cpx__Vma *vma_at(const Cpx__Mm *mm, uint64_t addr);
+
 /* Extents of a kind of chunk that has no bytes, gathered until there are many. */
 struct page_notes {
 	enum chunk_kind kind;
@@ -113,8 +116,12 @@ struct page_job {
 	unsigned slot;
 	/* results */
 	enum { JOB_QUEUED, JOB_RUNNING, JOB_DONE } state;
-	XXH128_hash_t *hash; /* one a page, before anything was taken out; owned */
-	struct page_chunks inherited; /* its extents only */
+	struct hashed_page {
+		uint64_t addr;
+		XXH128_hash_t hash;
+	} *hash; /* of all pages but the zero ones; owned */
+	unsigned nhashes;
+	struct page_chunks inherited, zero; /* their extents only */
 	struct extent *stored;	/* what remains to be stored; owned */
 	unsigned nstored;
 	uint32_t stored_bytes;
@@ -156,10 +163,8 @@ int page_sink_open(struct page_sink *s, struct pageout *p, const Cpx__Mm *mm, bo
 /* A free slot of SINK_GROUP bytes; waits until its former content is in the image. */
 int page_sink_slot(struct page_sink *s, unsigned *ret_slot, struct err *err);
 uint8_t *page_sink_data(const struct page_sink *s, unsigned slot);
-/* The chunks, whose bytes are back to back in the slot, are ready to be stored. */
+/* The bytes of the chunks, zero pages and all, are back to back in the slot: to be stored. */
 int page_sink_put(struct page_sink *s, unsigned slot, const struct page_chunks *c, struct err *err);
-int page_sink_zero(struct page_sink *s, const struct page_run *run, uint64_t addr, uint64_t len,
-		   struct err *err);
 int page_sink_finish(struct page_sink *s, struct err *err); /* everything is in the image */
 void page_sink_close(struct page_sink *s);
 
@@ -196,7 +201,7 @@ struct push_ops {
 	 * NULL. */
 	int (*before)(void *to, struct push_group *g, struct err *err);
 	int (*after)(void *to, struct push_group *g, struct err *err);
-	/* A stretch of zero pages. */
+	/* A stretch of zero pages. NULL: the twin does not look for them, they are written like the others. */
 	int (*zero)(void *to, const struct page_run *run, uint64_t addr, uint64_t len, struct err *err);
 	uint64_t group_bytes;
 	bool gives_back; /* the twin drops what is written: worth it where it waits for us anyway */

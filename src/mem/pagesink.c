@@ -43,22 +43,50 @@ void page_sink_close(struct page_sink *s)
 
 static int keep_hashes(struct page_sink *s, const struct page_job *j)
 {
-	size_t page = 0;
 	int r = 0;
 
-	for (unsigned i = 0; i < j->chunk.n && r == 0; i++)
-		for (uint64_t at = 0; at < j->all[i].len && r == 0; at += CPX_PAGE_SIZE)
-			r = page_hash_add(s->own, j->all[i].addr + at, j->hash[page++]);
+	for (unsigned i = 0; i < j->nhashes && r == 0; i++)
+		r = page_hash_add(s->own, j->hash[i].addr, j->hash[i].hash);
 	return r;
 }
 
 static int note_inherited(struct page_sink *s, const struct page_job *j, struct err *err)
 {
+	const struct extent *e = j->inherited.ext;
 	int r = 0;
 
-	for (size_t i = 0; i < j->inherited.next && r == 0; i++)
-		r = page_notes_add(&s->inherit, s->p, s->mm->id, j->inherited.ext[i].addr,
-				   j->inherited.ext[i].len, err);
+	for (size_t i = 0; i < j->inherited.next && r == 0; i++) {
+		r = page_notes_add(&s->inherit, s->p, s->mm->id, e[i].addr, e[i].len, err);
+		s->p->stats.inherited_pages += e[i].len / CPX_PAGE_SIZE;
+	}
+	return r;
+}
+
+/* An extent may reach over several mappings. */
+static int note_zero_extent(struct page_sink *s, struct extent e, struct err *err)
+{
+	int r = 0;
+
+	while (e.len && r == 0) {
+		const Cpx__Vma *v = vma_at(s->mm, e.addr);
+		uint64_t len = v ? MIN(e.len, v->end - e.addr) : e.len;
+
+		if (v && v->kind == CPX__VMA__KIND__FILE_PRIVATE)
+			r = page_notes_add(&s->zero, s->p, s->mm->id, e.addr, len, err);
+		e.addr += len;
+		e.len -= len;
+	}
+	return r;
+}
+
+static int note_zero(struct page_sink *s, const struct page_job *j, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < j->zero.next && r == 0; i++) {
+		s->p->stats.zero_pages += j->zero.ext[i].len / CPX_PAGE_SIZE;
+		r = note_zero_extent(s, j->zero.ext[i], err);
+	}
 	return r;
 }
 
@@ -74,11 +102,12 @@ static int put_job(struct page_sink *s, struct page_job *j, struct err *err)
 	if (s->own && keep_hashes(s, j) < 0)
 		return err_nomem(err);
 	r = note_inherited(s, j, err);
+	if (r == 0)
+		r = note_zero(s, j, err);
 	if (r == 0 && j->prepared)
 		r = image_write_prepared(s->p->w, TAKE_PTR(j->prepared), err);
 	st->pages += j->stored_bytes / CPX_PAGE_SIZE;
 	st->bytes += j->stored_bytes;
-	st->inherited_pages += (j->chunk.bytes - j->stored_bytes) / CPX_PAGE_SIZE;
 	return r;
 }
 
@@ -148,15 +177,6 @@ int page_sink_put(struct page_sink *s, unsigned slot, const struct page_chunks *
 		data += c->chunk[i].bytes;
 	}
 	return 0;
-}
-
-int page_sink_zero(struct page_sink *s, const struct page_run *run, uint64_t addr, uint64_t len,
-		   struct err *err)
-{
-	s->p->stats.zero_pages += len / CPX_PAGE_SIZE;
-	if (run->vma->kind != CPX__VMA__KIND__FILE_PRIVATE)
-		return 0;
-	return page_notes_add(&s->zero, s->p, s->mm->id, addr, len, err);
 }
 
 int page_sink_finish(struct page_sink *s, struct err *err)
