@@ -37,4 +37,5 @@ def main():
     terminal.close()
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

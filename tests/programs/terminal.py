@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import termios
 import time
@@ -38,6 +39,7 @@ class Terminal:
     @staticmethod
     def _shell(directory):
         os.chdir(directory)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell keeps ignored what it finds ignored
         env = ENVIRONMENT | {"TERM": "xterm", "HOME": directory, "HISTFILE": "", "PS1": "ready$ ",
                              "CPX": os.environ["CPX"]}
         os.execve("/bin/bash", ["bash", "--norc", "--noprofile", "-i"], env)

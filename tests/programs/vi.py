@@ -46,4 +46,5 @@ def main():
             check(os.environ["DIR"], f"text{i}{int(is_other_terminal)}", split, is_other_terminal)
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
