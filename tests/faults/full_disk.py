@@ -29,9 +29,9 @@ def main():
         print("mounting a small file system needs root")
         return 77
     procs.become_subreaper()
+    small = os.path.abspath("small")
+    mount_small(small, "1m")  # first: cpx and its target share the mount namespace
     target = Target("mem_huge_transparent")
-    small = os.path.join(target.directory, "small")
-    mount_small(small, "1m")
     image = os.path.join(small, "image")
     for options in ([], ["--compress=none"], ["--compress=lz4"], ["--kill"]):
         cpx.run("dump", target.pid, "-o", image, *options, status=1)
