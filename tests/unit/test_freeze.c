@@ -287,6 +287,94 @@ static void test_signal_while_frozen(void **state)
 	}
 }
 
+/* ---- restartable sequences ---- */
+
+struct rseq_page {
+	volatile uint64_t epoch; /* counts the freezes */
+	volatile uint64_t aborts, commits, torn;
+};
+
+static struct rseq_page *rseq_page;
+
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+
+/* Spends nearly all its time inside one critical section. If it is stopped there it must start
+ * again: what it has read before the stop is stale. */
+static void run_section(uint64_t *rseq_cs)
+{
+	struct rseq_page *p = rseq_page;
+	uint64_t first, second;
+
+	__asm__ volatile(".pushsection .data.rel.local, \"aw\"\n\t"
+			 ".balign 32\n\t"
+			 "9:\n\t"
+			 ".long 0, 0\n\t"
+			 ".quad 1f, 2f - 1f, 4f\n\t"
+			 ".popsection\n\t"
+			 "3:\n\t"
+			 "leaq 9b(%%rip), %%rax\n\t"
+			 "movq %%rax, (%[cs])\n\t"
+			 "1:\n\t"
+			 "movq (%[page]), %[first]\n\t"
+			 "movl $200000, %%ecx\n\t"
+			 "5:\n\t"
+			 "decl %%ecx\n\t"
+			 "jnz 5b\n\t"
+			 "movq (%[page]), %[second]\n\t"
+			 "2:\n\t"
+			 "jmp 6f\n\t"
+			 ".byte 0x0f, 0xb9, 0x3d\n\t"
+			 ".long 0x53053053\n\t"
+			 "4:\n\t"
+			 "lock incq 8(%[page])\n\t"
+			 "jmp 3b\n\t"
+			 "6:"
+			 : [first] "=&r"(first), [second] "=&r"(second)
+			 : [cs] "r"(rseq_cs), [page] "r"(p)
+			 : "rax", "rcx", "memory", "cc");
+	p->torn += first != second;
+	p->commits++;
+}
+
+static void main_rseq(void)
+{
+	uint64_t *area = (uint64_t *)((char *)__builtin_thread_pointer() + __rseq_offset);
+
+	ready();
+	for (;;)
+		run_section(&area[1]);
+}
+
+static void test_rseq(void **state)
+{
+	struct tree tree;
+	pid_t pid;
+
+	if (!&__rseq_offset)
+		skip();
+	rseq_page = mmap(NULL, CPX_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			 -1, 0);
+	pid = start(main_rseq);
+	for (int i = 0; i < 200; i++) {
+		freeze(&tree, pid);
+		rseq_page->epoch++;
+		if (i % 2) {
+			struct err err = ERR_INIT;
+
+			assert_ok(tracee_inject_all(&tree, &err), &err);
+			assert_int_equal(run1(tree.task[0], 0, SYS_getpid), pid);
+		}
+		thaw(&tree);
+		usleep((unsigned)i * 37 % 1000);
+	}
+	print_message("%llu aborts, %llu commits\n", (unsigned long long)rseq_page->aborts,
+		      (unsigned long long)rseq_page->commits);
+	assert_true(rseq_page->commits > 0);
+	assert_true(rseq_page->aborts > 50);
+	assert_int_equal(rseq_page->torn, 0);
+	finish(pid);
+}
+
 /* ---- family ---- */
 
 static void main_zombie(void)
@@ -430,6 +518,7 @@ int main(void)
 		cmocka_unit_test(test_nanosleep),
 		cmocka_unit_test(test_no_eintr),
 		cmocka_unit_test(test_signal_while_frozen),
+		cmocka_unit_test(test_rseq),
 		cmocka_unit_test(test_zombie),
 		cmocka_unit_test(test_exited_leader),
 		cmocka_unit_test(test_shared_vm),
