@@ -281,6 +281,8 @@ static int let_go(struct restoration *j, struct err *err)
 
 	if (r < 0)
 		rtree_abort(&j->rt);
+	else
+		terminal_tell_size(&j->rt.ctx);
 	forget(j);
 	return r;
 }

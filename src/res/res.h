@@ -209,6 +209,9 @@ struct terminal_state {
  * ends or the restore fails. Does nothing where tty_fd is -1. */
 void terminal_save(int tty_fd, struct terminal_state *ret);
 void terminal_restore(int tty_fd, const struct terminal_state *s);
+/* When the tree runs: SIGWINCH to its foreground group if the window is not of the size that it was. Called where the
+ * pids are those of the image. */
+void terminal_tell_size(const struct restore_ctx *c);
 /* In a foreground restore, before files_settle(): where cpx leads the session of the terminal and the tree has a session leader
  * of its own that had a controlling terminal, lets go of it so that the tree can have it. */
 void terminal_hand_over(const struct restore_ctx *c);

@@ -215,8 +215,6 @@ static int terminal_settle(struct restore_ctx *c, const Cpx__File *f, const Cpx_
 	BATCH_CALL(b, SYS_ioctl, fd, TCSETS2, batch_in(b, t->termios.data, t->termios.len));
 	if (t->exclusive)
 		BATCH_CALL(b, SYS_ioctl, fd, TIOCEXCL);
-	if (group && is_resized(c->tty_fd, t))
-		BATCH_CALL(b, SYS_kill, -(uint64_t)group, SIGWINCH);
 	return 0;
 }
 
@@ -262,6 +260,19 @@ void terminal_restore(int tty_fd, const struct terminal_state *s)
 		tcsetpgrp(tty_fd, s->foreground);
 	ioctl(tty_fd, TCSETS2, s->termios);
 	sigprocmask(SIG_SETMASK, &old, NULL);
+}
+
+void terminal_tell_size(const struct restore_ctx *c)
+{
+	for (size_t i = 0; c->tty_fd >= 0 && i < c->image->nfiles; i++) {
+		const Cpx__Terminal *t = c->image->file[i]->terminal;
+		uint32_t group = t ? foreground_group(c, t) : 0;
+
+		if (!group || !is_resized(c->tty_fd, t))
+			continue;
+		kill(-(pid_t)group, SIGWINCH);
+		return;
+	}
 }
 
 static bool has_controlling_leader(const struct image *im)

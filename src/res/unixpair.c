@@ -341,7 +341,7 @@ static int send_all(int fd, const ProtobufCBinaryData *m, bool is_stream)
 	size_t done = 0;
 
 	do {
-		ssize_t n = send(fd, m->data + done, m->len - done, MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n = send(fd, m->len ? m->data + done : NULL, m->len - done, MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (n < 0)
 			return -errno;
