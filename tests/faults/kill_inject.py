@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""kill_inject.py INJECT_ONCE INJECT_TARGET: kill -9 at 300 random moments of a freeze with injection, batches in all threads
+"""kill_inject.py INJECT_ONCE INJECT_TARGET: kill -9 at 150 random moments of a freeze with injection, batches in all threads
 and twins. The target checks its registers and calls from inside; from outside nothing may have changed.
 
 CPX_KILLS is the number, CPX_SEED makes the moments the same again."""
@@ -12,7 +12,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "harness"))
 import procs  # noqa: E402
 
-KILLS = int(os.environ.get("CPX_KILLS", "300"))
+KILLS = int(os.environ.get("CPX_KILLS", "150"))
 RESTLESS = ("SigPnd", "ShdPnd", "pos")
 
 
