@@ -8,6 +8,7 @@
 #include "engine/host.h"
 #include "engine/session.h"
 #include "proc/proc.h"
+#include "res/attr.h"
 #include "res/mm.h"
 
 int collect_freeze(struct session *s, struct err *err)
@@ -93,26 +94,18 @@ static int add_thread(struct session *s, struct dump_task *d, const struct trace
 }
 
 /* A thread with a filter may not run the calls of a dump, and no filter is carried yet. */
-static int check_seccomp(struct session *s, struct tracee *t, struct tracee_thread *th,
+static int check_seccomp(struct session *s, struct tracee *t, const struct tracee_thread *th,
 			 struct err *err)
 {
-	struct proc_status status = {0};
-	_cleanup_close_ int dir = -1;
-	int mode, ret = proc_open(s->ctx.proc_fd, t->pid, th->tid, &dir, err);
+	const struct proc_status *status;
+	int ret = attr_status(&s->ctx, t, th, &status, err);
 
-	if (ret == 0)
-		ret = proc_status(dir, &status, err);
-	if (ret < 0)
+	if (ret < 0 || status->seccomp == 0)
 		return ret;
-	mode = status.seccomp;
-	proc_status_release(&status);
-	th->has_no_seccomp = mode == 0;
-	if (mode == 0)
-		return 0;
 	s->is_closed_to_us = true;
 	if (refuse(&s->refusals, t->pid, t->comm, "seccomp filter",
 		   "cannot be checkpointed: thread %d runs under seccomp (mode %d)", th->tid,
-		   mode) < 0)
+		   status->seccomp) < 0)
 		return err_nomem(err);
 	return 0;
 }
@@ -247,18 +240,14 @@ static int add_mm(struct session *s, struct tracee *owner, struct err *err)
 /* What is populated, as /proc/PID/status counts it. */
 static int estimate(struct session *s, const struct tracee *t, struct err *err)
 {
-	struct proc_status status = {0};
-	_cleanup_close_ int dir = -1;
-	int ret = proc_open(s->ctx.proc_fd, t->pid, t->thread[tracee_speaker(t)].tid, &dir, err);
+	const struct proc_status *status;
+	int ret = attr_status(&s->ctx, t, NULL, &status, err);
 
-	if (ret == 0)
-		ret = proc_status(dir, &status, err);
 	if (ret < 0)
 		return err_context(err, "task %d (%s)", t->pid, t->comm);
-	s->info->memory_bytes += status.rss_anon + status.vm_swap;
+	s->info->memory_bytes += status->rss_anon + status->vm_swap;
 	if (t == s->tree.task[0])
-		s->info->uid = status.uid[1];
-	proc_status_release(&status);
+		s->info->uid = status->uid[1];
 	return 0;
 }
 

@@ -46,12 +46,8 @@ static int copy_aside(struct session *s, struct err *err)
 	return 0;
 }
 
-static void drop_twins(struct session *s, const struct err *why)
+static void note_reason(struct session *s, const struct err *why)
 {
-	for (size_t i = 0; i < s->nmms; i++) {
-		twin_free(s->mm[i].twin);
-		s->mm[i].twin = NULL;
-	}
 	log_info("written while frozen: %s", why->msg);
 	snprintf(s->result->freeze_reason, sizeof(s->result->freeze_reason), "%.*s",
 		 (int)sizeof(s->result->freeze_reason) - 1, why->msg);
@@ -60,22 +56,20 @@ static void drop_twins(struct session *s, const struct err *why)
 /* Where there can be no twin, the tree stays frozen while it is written. */
 static int make_twins(struct session *s, struct err *err)
 {
-	_cleanup_free_ struct tracee **owner = calloc(s->nmms + 1, sizeof(*owner));
-	_cleanup_free_ struct twin **twin = calloc(s->nmms + 1, sizeof(*twin));
+	_cleanup_free_ struct tracee **owner = calloc(s->nmms, sizeof(*owner));
+	_cleanup_free_ struct twin **twin = calloc(s->nmms, sizeof(*twin));
 	struct err why = ERR_INIT;
-	int ret;
 
 	if (!owner || !twin)
 		return err_nomem(err);
 	for (size_t i = 0; i < s->nmms; i++)
 		owner[i] = s->mm[i].owner;
-	ret = twins_make(owner, s->nmms, twin, &why);
-	for (size_t i = 0; i < s->nmms && ret == 0; i++)
-		s->mm[i].twin = twin[i];
-	if (ret < 0)
-		drop_twins(s, &why);
-	s->is_twinned = ret == 0;
+	s->is_twinned = twins_make(owner, s->nmms, twin, &why) == 0;
 	strcpy(s->result->freeze_mode, s->is_twinned ? "twin" : "frozen");
+	if (!s->is_twinned)
+		note_reason(s, &why);
+	for (size_t i = 0; i < s->nmms && s->is_twinned; i++)
+		s->mm[i].twin = twin[i];
 	return interrupt_check(err);
 }
 

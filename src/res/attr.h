@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the attribute files of src/res share. Private to them. */
+/* What the attribute files of src/res share with each other and with the stages of a dump. */
 #ifndef CPX_RES_ATTR_H
 #define CPX_RES_ATTR_H
 
