@@ -88,7 +88,7 @@ class Terminal:
     def start(self, command, screen):
         """Runs a full-screen program until it shows `screen`; its PID."""
         self.type(command + "\n")
-        pid = self.await_foreground(command.split()[0])
+        pid = self.await_foreground(os.path.basename(command.split()[0]))
         self.expect(screen)
         return pid
 
