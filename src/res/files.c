@@ -169,8 +169,11 @@ static size_t key_bound(const struct file_table *ft, const struct fd_probe *p, b
 
 static int kcmp(pid_t a, pid_t b, int type, unsigned long x, unsigned long y)
 {
-	int r = syscall(SYS_kcmp, a, b, type, x, y);
+	int r;
 
+	if (is_denied("kcmp"))
+		return -EPERM;
+	r = syscall(SYS_kcmp, a, b, type, x, y);
 	return r < 0 ? -errno : r;
 }
 

@@ -164,8 +164,12 @@ static int find_view(struct dump_ctx *c, const struct mapped_file *m, struct obj
 int mapped_open(struct dump_ctx *c, const struct mapped_file *m, int *ret_fd, struct object_view *ret_view,
 		struct err *err)
 {
-	int fd = openat(c->proc_fd, m->proc_link, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int fd = -1;
 
+	if (is_denied("map_files"))
+		errno = EPERM;
+	else
+		fd = openat(c->proc_fd, m->proc_link, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	*ret_view = (struct object_view){0};
 	*ret_fd = fd;
 	if (fd >= 0)

@@ -405,6 +405,8 @@ static void restore(const struct scene *s, int fd)
 		check_err(files_open_all(&c, &err), &err);
 		check_err(objects_create(&c, 0x100000000000, &err), &err);
 		fill_objects(&c);
+		if (s->restored)
+			s->restored(&c);
 		for (size_t i = 0; i < im->nfiles; i++)
 			assert_true(c.file_fd[i] >= c.fd_base);
 		verify(s, &c);

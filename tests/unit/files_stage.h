@@ -26,6 +26,8 @@ struct scene {
 	uint64_t ghost_limit; /* 0: 1 MiB */
 	/* Called with the tree stopped and the tables collected. */
 	void (*inspect)(struct dump_ctx *c);
+	/* Called with everything open and filled, before any task is there. */
+	void (*restored)(struct restore_ctx *c);
 };
 
 /* Ends the task with a message unless cond holds. */

@@ -593,6 +593,158 @@ static void test_master_refused(void **state)
 	stage_play(&(struct scene){ .setup = ptmx_setup, .refused = "fd 10 (pseudo-terminal master)" });
 }
 
+/* ---- leases ---- */
+
+static void lease_setup(int task)
+{
+	close(make_file("leased", "x"));
+	place(open(in_dir("leased"), O_RDONLY), 10);
+	must(fcntl(10, F_SETLEASE, F_RDLCK) == 0);
+}
+
+static void test_lease(void **state)
+{
+	stage_play(&(struct scene){ .setup = lease_setup, .refused = "fd 10 (file lease): cannot be checkpointed" });
+}
+
+/* ---- mappings: shared content without descriptors ---- */
+
+#define SHM_AT	   ((char *)0x200000000000)
+#define SEM_AT	   ((char *)0x200010000000)
+#define PRIVATE_AT ((char *)0x200020000000)
+#define SEG_AT	   ((char *)0x200030000000)
+#define SHM_SIZE   (4UL << 20)
+
+static void mapped_setup(int task)
+{
+	int fd, id;
+	char page[4096];
+
+	must(mmap(SHM_AT, SHM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == SHM_AT);
+	strcpy(SHM_AT + 5, "start");
+	strcpy(SHM_AT + SHM_SIZE - 100, "end");
+	fd = make_file("sem", "semaphore");
+	must(mmap(SEM_AT, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == SEM_AT);
+	must(close(fd) == 0 && unlink(in_dir("sem")) == 0);
+	fd = make_file("lib", "");
+	for (int i = 0; i < 4; i++) {
+		memset(page, 'a' + i, sizeof(page));
+		must(write(fd, page, sizeof(page)) == sizeof(page));
+	}
+	must(mmap(PRIVATE_AT, 16384, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0) == PRIVATE_AT);
+	PRIVATE_AT[4096] = '!';
+	must(close(fd) == 0 && unlink(in_dir("lib")) == 0);
+	id = shmget(IPC_PRIVATE, 10000, IPC_CREAT | 0640);
+	must(id >= 0 && shmat(id, SEG_AT, 0) == SEG_AT);
+	strcpy(SEG_AT + 9000, "segment");
+	place(memfd_create("id", 0), 10);
+	must(write(10, &id, sizeof(id)) == sizeof(id));
+}
+
+static struct {
+	uint32_t shm, sem, lib, seg;
+	int shmid;
+} ids;
+
+static void add_mapping(struct dump_ctx *c, const char *start, size_t len, const char *name, bool is_private,
+			uint32_t *ret)
+{
+	const struct tracee *t = c->tree->task[0];
+	struct err err = ERR_INIT;
+	char link[96];
+	struct stat st;
+
+	snprintf(link, sizeof(link), "%d/map_files/%lx-%lx", t->pid, (unsigned long)start,
+		 (unsigned long)start + len);
+	assert_int_equal(fstatat(c->proc_fd, link, &st, 0), 0);
+	if (is_denied("map_files"))
+		st = (struct stat){ .st_dev = st.st_dev, .st_ino = st.st_ino };
+	if (files_add_mapped(c, c->tree->task[0], in_dir(name), &st, true, !is_private, is_private, link, ret, &err) < 0)
+		fail_msg("%s", err.msg);
+}
+
+static void mapped_inspect(struct dump_ctx *c)
+{
+	struct tracee *t = c->tree->task[0];
+	struct err err = ERR_INIT;
+	Cpx__Object *o = NULL;
+	int fd = syscall(SYS_pidfd_getfd, t->pidfd, 10, 0);
+
+	assert_int_equal(pread(fd, &ids.shmid, sizeof(ids.shmid), 0), sizeof(ids.shmid));
+	close(fd);
+	add_mapping(c, SEM_AT, 4096, "sem", false, &ids.sem);
+	add_mapping(c, PRIVATE_AT, 16384, "lib", true, &ids.lib);
+	assert_int_equal(objects_add(c, t, CPX__OBJECT__TYPE__SHM_ANON, 1, 777, SHM_SIZE, -1, (uint64_t)SHM_AT, SHM_SIZE,
+				     0, &o, &err), 0);
+	ids.shm = o->id;
+	assert_int_equal(objects_add(c, t, CPX__OBJECT__TYPE__SYSV, 1, ids.shmid, 0, -1, (uint64_t)SEG_AT, 12288, 0, &o,
+				     &err), 0);
+	ids.seg = o->id;
+}
+
+static void remove_segment(void)
+{
+	/* dies with the last who has it; --kill leaves it */
+	assert_int_equal(shmctl(ids.shmid, IPC_RMID, NULL), 0);
+}
+
+static void mapped_restored(struct restore_ctx *c)
+{
+	char buf[16384] = "", *shm = c->object_map[0];
+	struct shmid_ds ds;
+
+	for (size_t i = 0; i < c->image->nobjects; i++)
+		if (c->image->object[i]->id == ids.shm)
+			shm = c->object_map[i];
+	assert_string_equal(shm + 5, "start");
+	assert_string_equal(shm + SHM_SIZE - 100, "end");
+	assert_true(pread(files_fd(c, ids.sem), buf, sizeof(buf), 0) >= 9);
+	assert_string_equal(buf, "semaphore");
+	assert_int_equal(pread(files_fd(c, ids.lib), buf, sizeof(buf), 0), sizeof(buf));
+	for (int i = 0; i < 4; i++)
+		if (i != 1 || !is_denied("map_files")) /* that page nobody can see any more */
+			assert_int_equal(buf[i * 4096 + 1], 'a' + i);
+	assert_int_equal(objects_shmid(c, ids.seg), ids.shmid);
+	assert_int_equal(shmctl(ids.shmid, IPC_STAT, &ds), 0);
+	assert_int_equal(ds.shm_segsz, 10000);
+	assert_int_equal(ds.shm_nattch, 1);
+	assert_int_equal(objects_settle(c, NULL), 0);
+	shm = shmat(ids.shmid, NULL, SHM_RDONLY);
+	assert_string_equal(shm + 9000, "segment");
+	assert_int_equal(shmctl(ids.shmid, IPC_STAT, &ds), 0);
+	assert_int_equal(ds.shm_perm.mode & 0777, 0640);
+	shmdt(shm);
+	shmctl(ids.shmid, IPC_RMID, NULL);
+}
+
+static void nothing(int task)
+{
+}
+
+static void test_mapped(void **state)
+{
+	const struct scene s = { .setup = mapped_setup, .verify = nothing, .inspect = mapped_inspect,
+				 .between = remove_segment, .restored = mapped_restored };
+
+	if (geteuid())
+		skip();
+	stage_play(&s);
+	setenv("CPX_DENY", "map_files", 1);
+	stage_play(&s);
+	unsetenv("CPX_DENY");
+}
+
+/* ---- without kcmp(2) ---- */
+
+static void test_no_kcmp(void **state)
+{
+	setenv("CPX_DENY", "kcmp", 1);
+	stage_play(&(struct scene){ .setup = regular_setup, .verify = regular_verify });
+	stage_play(&(struct scene){ .setup = ghost_setup, .verify = ghost_verify });
+	stage_play(&(struct scene){ .ntasks = 2, .setup = pipe_setup, .verify = pipe_verify });
+	unsetenv("CPX_DENY");
+}
+
 /* ---- unknown kinds ---- */
 
 static void eventfd_setup(int task)
@@ -644,6 +796,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_locks, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_terminal, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_master_refused, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_lease, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_mapped, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_no_kcmp, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_unknown, make_dir, remove_dir),
 	};
 
