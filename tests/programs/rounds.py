@@ -210,7 +210,7 @@ class Test:
         raise Fail("always over before its dump")
 
 
-USER_MODES = ("kill-restore", "run-on")
+USER_MODES = ("kill-restore", "run-on", "twice")
 
 
 def tests():
