@@ -154,15 +154,19 @@ static const struct line lines[] = {
 	L("Seccomp_filters", take_pid, seccomp_filters),
 };
 
-static bool take_line(struct scan *line, struct proc_status *st, uint64_t *seen)
+/* The lines come in the order of the table, so the search begins where the last one ended (*next). */
+static bool take_line(struct scan *line, struct proc_status *st, uint64_t *seen, size_t *next)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
+	for (size_t k = 0; k < ARRAY_SIZE(lines); k++) {
+		size_t i = (*next + k) % ARRAY_SIZE(lines);
 		struct scan s = *line;
 
-		if (!scan_lit(&s, lines[i].key) || !scan_char(&s, ':'))
+		if (scan_is_end(&s) || *s.p != lines[i].key[0] || !scan_lit(&s, lines[i].key) ||
+		    !scan_char(&s, ':'))
 			continue;
 		scan_blanks(&s);
 		*seen |= 1ULL << i;
+		*next = i + 1;
 		return lines[i].take(&s, &lines[i], st);
 	}
 	return true;
@@ -183,10 +187,11 @@ int proc_status_parse(const char *text, size_t len, struct proc_status *ret)
 	struct scan s = scan_of(text, len), line;
 	struct proc_status st = {0};
 	uint64_t seen = 0;
+	size_t next = 0;
 	bool is_good = true;
 
 	while (is_good && scan_line(&s, &line))
-		is_good = take_line(&line, &st, &seen);
+		is_good = take_line(&line, &st, &seen, &next);
 	if (!is_good || !has_required(seen)) {
 		proc_status_release(&st);
 		return -EBADMSG;

@@ -28,6 +28,7 @@ struct attr_cache {
 	size_t n, max, last;
 	struct mm_entry *mm;
 	size_t nmms, maxmms;
+	struct attr_host host;
 };
 
 /* ---- dump ---- */
@@ -117,6 +118,20 @@ int attr_status(struct dump_ctx *c, const struct tracee *t, const struct tracee_
 		e->status = status;
 	}
 	*ret = &e->status;
+	return 0;
+}
+
+int attr_host(struct dump_ctx *c, const struct attr_host **ret, struct err *err)
+{
+	struct attr_cache *cache = cache_of(c);
+
+	if (!cache)
+		return err_nomem(err);
+	if (!cache->host.cpus) {
+		cache->host.cpus = sysconf(_SC_NPROCESSORS_CONF);
+		cache->host.slice = sched_own_slice();
+	}
+	*ret = &cache->host;
 	return 0;
 }
 

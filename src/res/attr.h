@@ -16,6 +16,14 @@ struct tracee_thread *attr_speaker(const struct tracee *t);
 int attr_open(const struct dump_ctx *c, const struct tracee *t, const struct tracee_thread *thread,
 	      int *ret_dir, struct err *err);
 
+/* Facts about this machine and cpx, found out once per dump. */
+struct attr_host {
+	long cpus;	/* configured */
+	uint64_t slice; /* sched_attr.sched_runtime of cpx itself, a fair thread that never chose one; 0 before 6.12 */
+};
+uint64_t sched_own_slice(void); /* sched.c */
+int attr_host(struct dump_ctx *c, const struct attr_host **ret, struct err *err);
+
 /* /proc/TID/status, read once per dump: the tree stands still. *ret is valid until attrs_dump_release(). */
 int attr_status(struct dump_ctx *c, const struct tracee *t, const struct tracee_thread *thread,
 		const struct proc_status **ret, struct err *err);

@@ -37,74 +37,59 @@ static int check_user_dispatch(struct dump_ctx *c, const struct tracee *t,
 			   thread->tid);
 }
 
-static int check_personality(struct dump_ctx *c, const struct tracee *t,
-			     const struct tracee_thread *thread, const Cpx__Task *task,
-			     struct err *err)
-{
-	_cleanup_close_ int dir = -1;
-	uint32_t persona = 0;
-	int r;
-
-	if (thread == attr_speaker(t))
-		return 0;
-	r = attr_open(c, t, thread, &dir, err);
-	if (r == 0)
-		r = proc_personality(dir, &persona, err);
-	if (r < 0 || persona == task->flags->personality)
-		return r;
-	return attr_refuse(
-		c, t, "personality", err,
-		"cannot be checkpointed: thread %d has another one (%#x) than the task (%#x)",
-		thread->tid, persona, task->flags->personality);
-}
-
 static int thread_flags_read(struct dump_ctx *c, struct tracee *t, struct tracee_thread *thread,
 			     Cpx__Task *task, Cpx__Thread *th, struct err *err)
 {
-	int r;
-
 	th->flags = MSG_NEW(Cpx__ThreadFlags, cpx__thread_flags__init);
 	if (!th->flags)
 		return err_nomem(err);
-	/* Needs CAP_SYS_NICE: without it the thread is asked. */
-	if (proc_timerslack(c->proc_fd, thread->tid, &th->flags->timer_slack_ns, NULL) < 0)
-		th->flags->timer_slack_ns = 0;
-	r = check_user_dispatch(c, t, thread, err);
-	return r < 0 ? r : check_personality(c, t, thread, task, err);
+	return check_user_dispatch(c, t, thread, err);
 }
 
-/* scratch[0]: remote ints pdeathsig and tsc; [1], [2]: their calls; [3]: call + 1 of the timer
- * slack. */
+enum { ASK_PDEATHSIG, ASK_TSC, ASK_SLACK, ASK_PERSONALITY };
+
+/* scratch[ASK_*]: the calls; scratch[8]: remote ints pdeathsig and tsc. All of it could be read
+ * from outside for some threads only, and slower. */
 static int thread_flags_ask(struct dump_ctx *c, struct tracee *t, const Cpx__Task *task,
 			    const Cpx__Thread *th, struct batch *b, uint64_t *scratch,
 			    struct err *err)
 {
-	scratch[0] = batch_out(b, 2 * sizeof(uint32_t));
-	scratch[1] = BATCH_CALL(b, SYS_prctl, PR_GET_PDEATHSIG, scratch[0]);
-	scratch[2] = BATCH_CALL(b, SYS_prctl, PR_GET_TSC, scratch[0] + sizeof(uint32_t));
-	if (!th->flags->timer_slack_ns)
-		scratch[3] = BATCH_CALL(b, SYS_prctl, PR_GET_TIMERSLACK) + 1;
+	scratch[8] = batch_out(b, 2 * sizeof(uint32_t));
+	scratch[ASK_PDEATHSIG] = BATCH_CALL(b, SYS_prctl, PR_GET_PDEATHSIG, scratch[8]);
+	scratch[ASK_TSC] = BATCH_CALL(b, SYS_prctl, PR_GET_TSC, scratch[8] + sizeof(uint32_t));
+	scratch[ASK_SLACK] = BATCH_CALL(b, SYS_prctl, PR_GET_TIMERSLACK);
+	scratch[ASK_PERSONALITY] = BATCH_CALL(b, SYS_personality, 0xffffffff);
 	return 0;
+}
+
+static int check_personality(struct dump_ctx *c, const struct tracee *t, const Cpx__Task *task,
+			     const Cpx__Thread *th, uint32_t personality, struct err *err)
+{
+	if (personality == task->flags->personality)
+		return 0;
+	return attr_refuse(
+		c, t, "personality", err,
+		"cannot be checkpointed: thread %u has another one (%#x) than the task (%#x)",
+		th->tid, personality, task->flags->personality);
 }
 
 static int thread_flags_take(struct dump_ctx *c, struct tracee *t, const struct batch *b,
 			     const uint64_t *scratch, Cpx__Task *task, Cpx__Thread *th,
 			     struct err *err)
 {
-	const uint32_t *value = batch_local(b, scratch[0]);
-	int r = attr_result(b, scratch[1], "read the parent death signal", err);
+	const uint32_t *value = batch_local(b, scratch[8]);
+	int r = attr_result(b, scratch[ASK_PDEATHSIG], "read the parent death signal", err);
 
 	if (r == 0)
-		r = attr_result(b, scratch[2], "read the time stamp counter's mode", err);
-	if (r == 0 && scratch[3])
-		r = attr_result(b, scratch[3] - 1, "read the timer slack", err);
+		r = attr_result(b, scratch[ASK_TSC], "read the time stamp counter's mode", err);
+	if (r == 0)
+		r = attr_result(b, scratch[ASK_SLACK], "read the timer slack", err);
 	if (r < 0)
 		return r;
 	th->flags->pdeathsig = value[0];
 	th->flags->tsc_mode = value[1];
-	if (scratch[3])
-		th->flags->timer_slack_ns = batch_ret(b, scratch[3] - 1);
-	return 0;
+	th->flags->timer_slack_ns = batch_ret(b, scratch[ASK_SLACK]);
+	return check_personality(c, t, task, th, batch_ret(b, scratch[ASK_PERSONALITY]), err);
 }
 
 /* A personality may make every readable mapping executable (READ_IMPLIES_EXEC), credentials that

@@ -73,28 +73,34 @@ static int get_affinity(pid_t tid, uint8_t mask[CPU_BYTES], struct err *err)
 }
 
 /* The kernel knows no "all": a thread has it if no configured CPU is missing. */
-static bool is_every_cpu(const uint8_t *mask)
+static bool is_every_cpu(const uint8_t *mask, long cpus)
 {
-	long n = sysconf(_SC_NPROCESSORS_CONF);
-
-	for (long cpu = 0; cpu < n && cpu < 8 * CPU_BYTES; cpu++)
+	for (long cpu = 0; cpu < cpus && cpu < 8 * CPU_BYTES; cpu++)
 		if (!(mask[cpu / 8] >> (cpu % 8) & 1))
 			return false;
-	return n > 0;
+	return cpus > 0;
+}
+
+uint64_t sched_own_slice(void)
+{
+	struct attr_v0 own;
+
+	return get_attr(0, &own, NULL) == 0 && is_fair(own.policy) ? own.runtime : 0;
 }
 
 static int sched_read(struct dump_ctx *c, struct tracee *t, struct tracee_thread *thread,
 		      Cpx__Task *task, Cpx__Thread *th, struct err *err)
 {
-	struct attr_v0 attr, own;
+	const struct attr_host *host;
+	struct attr_v0 attr;
 	uint8_t mask[CPU_BYTES];
 	long ioprio;
 	int r = get_attr(thread->tid, &attr, err);
 
 	if (r == 0)
-		r = get_attr(0, &own, err);
-	if (r == 0)
 		r = get_affinity(thread->tid, mask, err);
+	if (r == 0)
+		r = attr_host(c, &host, err);
 	if (r < 0)
 		return r;
 	ioprio = syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, thread->tid);
@@ -109,11 +115,11 @@ static int sched_read(struct dump_ctx *c, struct tracee *t, struct tracee_thread
 	th->sched->nice = attr.nice;
 	th->sched->priority = attr.priority;
 	/* Since 6.12 fair threads show their slice here; a value that is set counts as chosen. */
-	th->sched->runtime = is_fair(attr.policy) && attr.runtime == own.runtime ? 0 : attr.runtime;
+	th->sched->runtime = is_fair(attr.policy) && attr.runtime == host->slice ? 0 : attr.runtime;
 	th->sched->deadline = attr.deadline;
 	th->sched->period = attr.period;
 	th->sched->ioprio = ioprio;
-	if (!is_every_cpu(mask) &&
+	if (!is_every_cpu(mask, host->cpus) &&
 	    msg_set_bytes(&th->sched->affinity, mask, used_bytes(mask, sizeof(mask))) < 0)
 		return err_nomem(err);
 	return 0;
