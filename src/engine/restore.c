@@ -79,6 +79,13 @@ static int stage_early(struct rtree *rt, struct err *err)
 	return give_attributes(rt, is_any, NULL, GIVE_EARLY, err);
 }
 
+static int stage_terminal(struct rtree *rt, struct err *err)
+{
+	if (!rt->ctx.detached)
+		terminal_hand_over(&rt->ctx);
+	return 0;
+}
+
 static int stage_settle_objects(struct rtree *rt, struct err *err)
 {
 	return objects_settle(&rt->ctx, err);
@@ -149,6 +156,7 @@ static const struct {
 	{"memory", stage_finish_layout},
 	{"names", give_names},
 	{"descriptors", give_descriptors},
+	{"terminal", stage_terminal},
 	{"locks and terminals", give_settle},
 	{"stopped tasks", stage_stopped},
 	{"attributes and registers", stage_running},
@@ -446,6 +454,8 @@ static int restore_inside(struct restoration *j, struct err *err)
 	int r;
 
 	terminal_save(j->rt.ctx.tty_fd, &j->terminal);
+	if (!j->o->detach)
+		terminal_hand_over(&j->rt.ctx);
 	r = nspace_start(&j->plan, coordinator, j, &pid, &channel, err);
 	if (r == 0)
 		r = await_running(channel, &pidfd, err);

@@ -252,6 +252,8 @@ void terminal_restore(int tty_fd, const struct terminal_state *s)
 
 	if (!s->is_valid || tty_fd < 0)
 		return;
+	if (getsid(0) == getpid())
+		ioctl(tty_fd, TIOCSCTTY, 0); /* if it was handed over, and is free again */
 	/* We are in the background now, where changing the terminal stops us. */
 	sigemptyset(&ttou);
 	sigaddset(&ttou, SIGTTOU);
