@@ -37,12 +37,12 @@ class Program:
         if missing:
             raise Skip(f"not installed: {', '.join(missing)}")
 
-    def start(self, directory):
+    def start(self, directory, **kw):
         """Runs it in a session of its own, no descriptor but files of the directory."""
         with open(os.path.join(directory, "out"), "ab") as out:
             return subprocess.Popen(self.argv(), cwd=directory, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                                     env=ENVIRONMENT | {"HOME": directory, "TMPDIR": directory},
-                                    start_new_session=True)
+                                    start_new_session=True, **kw)
 
     def result(self, directory):
         """What must be equal to the undisturbed run's."""
