@@ -24,10 +24,6 @@ struct attr_host {
 uint64_t sched_own_slice(void); /* sched.c */
 int attr_host(struct dump_ctx *c, const struct attr_host **ret, struct err *err);
 
-/* /proc/TID/status, read once per dump: the tree stands still. *ret is valid until attrs_dump_release(). */
-int attr_status(struct dump_ctx *c, const struct tracee *t, const struct tracee_thread *thread,
-		const struct proc_status **ret, struct err *err);
-
 /* Remembers whose Mm record to complete, and finds it again (NULL: none). */
 int attr_remember_mm(struct dump_ctx *c, const struct tracee *t, Cpx__Mm *mm, struct err *err);
 Cpx__Mm *attr_recall_mm(const struct dump_ctx *c, const struct tracee *t);

@@ -104,6 +104,11 @@ struct attr_ops {
 };
 extern const struct attr_ops *const attr_registry[]; /* NULL-terminated */
 
+struct proc_status;
+/* /proc/TID/status, read once per dump: the tree stands still. *ret is valid until attrs_dump_release(). thread NULL:
+ * the one that speaks for the task. */
+int attr_status(struct dump_ctx *c, const struct tracee *t, const struct tracee_thread *thread,
+		const struct proc_status **ret, struct err *err);
 /* Free what the attribute files keep in the contexts. */
 void attrs_dump_release(struct dump_ctx *c);
 void attrs_restore_release(struct restore_ctx *c);
