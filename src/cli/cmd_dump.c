@@ -13,7 +13,7 @@ static const struct cli_option option[] = {
 	{KEY_KILL, "kill", NULL, "end the tree after a good image"},
 	{KEY_STOP, "stop", NULL, "leave the tree stopped"},
 	{KEY_NO_CHILDREN, "no-children", NULL, "take the one process alone"},
-	{KEY_COMPRESS, "compress", "METHOD", "none, lz4 or zstd[:LEVEL] (default: zstd:1)"},
+	{KEY_COMPRESS, "compress", "METHOD", "none, lz4 or zstd[:LEVEL] (default: lz4, into pipes zstd:1)"},
 	{'j', "jobs", "N", "compress with N threads (default: one a CPU)"},
 	{KEY_GHOST_LIMIT, "ghost-limit", "SIZE",
 	 "largest deleted but open file that is stored (default: 1G)"},

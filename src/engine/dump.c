@@ -12,7 +12,8 @@
 
 #include <sched.h>
 
-/* zstd's fastest level costs little more time than lz4 and takes much less space. */
+/* Measured on 4 MiB and 1 GiB: zstd's fastest level takes two to three times the time of lz4 and makes images a
+ * third smaller. To a file time counts; down a pipe to another host the bytes do. */
 enum { DEFAULT_LEVEL = 1 };
 
 static int look_ahead(struct session *s, struct err *err)
@@ -96,15 +97,17 @@ static int verify_preview(struct session *s, struct err *err)
 
 /* ---- writing ---- */
 
-static enum codec chosen_codec(enum cpx_compress c)
+static enum codec chosen_codec(enum cpx_compress c, bool is_file)
 {
 	switch (c) {
 	case CPX_COMPRESS_NONE:
 		return CODEC_NONE;
 	case CPX_COMPRESS_LZ4:
 		return CODEC_LZ4;
-	default:
+	case CPX_COMPRESS_ZSTD:
 		return CODEC_ZSTD;
+	default:
+		return is_file ? CODEC_LZ4 : CODEC_ZSTD;
 	}
 }
 
@@ -113,7 +116,7 @@ static int start_writer(struct session *s, struct err *err)
 	const struct cpx_dump_options *o = s->options;
 
 	s->format = (struct image_writer_options){
-		.codec = chosen_codec(o->compress),
+		.codec = chosen_codec(o->compress, s->output->is_file),
 		.level = o->level ? o->level : DEFAULT_LEVEL,
 		.page_aligned = s->output->is_file,
 	};
