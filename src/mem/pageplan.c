@@ -33,8 +33,8 @@ static bool is_wanted(const struct page_plan *pl, const Cpx__Vma *v)
 	return pl->is_aside ? vma_is_aside(v) : is_ordinary(v);
 }
 
-/* Selects in the next wanted mapping. 0, or -ENODATA after the last. */
-static int next_vma(struct page_plan *pl, struct err *err)
+/* The next wanted mapping becomes current. False after the last. */
+static bool next_vma(struct page_plan *pl)
 {
 	while (pl->vma < pl->mm->n_vma) {
 		const Cpx__Vma *v = pl->mm->vma[pl->vma++];
@@ -42,12 +42,30 @@ static int next_vma(struct page_plan *pl, struct err *err)
 		if (!is_wanted(pl, v))
 			continue;
 		pl->current = v;
-		pl->ranges.n = 0;
-		pl->range = 0;
-		pl->within = 0;
-		return pages_select(pl->pagemap_fd, v->start, v->end, &pl->ranges, err);
+		pl->pos = v->start;
+		return true;
 	}
-	return -ENODATA;
+	return false;
+}
+
+/* So much at once that a call costs nothing, so little that nobody waits for it. */
+#define SELECT_PAGES 16384
+
+/* More ranges. 0, or -ENODATA when there are no more. */
+static int select_more(struct page_plan *pl, struct err *err)
+{
+	int r = 0;
+
+	pl->ranges.n = 0;
+	pl->range = 0;
+	pl->within = 0;
+	while (r == 0 && !pl->ranges.n) {
+		if ((!pl->current || pl->pos >= pl->current->end) && !next_vma(pl))
+			return -ENODATA;
+		r = pages_select_some(pl->pagemap_fd, pl->pos, pl->current->end, SELECT_PAGES,
+				      &pl->ranges, &pl->pos, err);
+	}
+	return r;
 }
 
 static void take_run(struct page_plan *pl, uint64_t max, struct page_group *g)
@@ -76,7 +94,7 @@ static int plan_next(struct page_source *s, uint64_t max, struct page_group *ret
 			take_run(pl, max, ret);
 			continue;
 		}
-		r = next_vma(pl, err);
+		r = select_more(pl, err);
 		if (r == -ENODATA)
 			return 0;
 		if (r < 0)

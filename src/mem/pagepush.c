@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The twin pushes its pages into a file, group by group. One batch makes it write group n and look for
- * zero pages in group n + 2; while it does so, cpx finds room for group n + 1 and deals with group
- * n - 1, which is written.
+ * zero pages in group n + 2; while it does so, cpx selects group n + 3, finds room for group n + 1 and
+ * deals with group n - 1, which is written.
  *
  * The first touch of a page by a new task costs as much as copying it does (its page table entry is marked
  * old by fork(), mm/memory.c), so of larger memories a second thread of the twin looks for zero pages
@@ -251,14 +251,21 @@ static int place(struct push *u, struct push_group *g, struct err *err)
 
 /* The groups that a step works on, each one step behind the one before. */
 struct stages {
-	struct push_group *scanning, *placing, *writing, *written;
+	struct push_group *planning, *scanning, *placing, *writing, *written;
 };
+
+static int plan(struct push *u, struct push_group *g, struct err *err)
+{
+	return u->from->next(u->from, u->ops->group_bytes, &g->pages, err);
+}
 
 /* While the twin runs its batch. */
 static int meanwhile(struct push *u, const struct stages *s, struct err *err)
 {
 	int r = place(u, s->placing, err);
 
+	if (r == 0)
+		r = plan(u, s->planning, err);
 	if (r == 0 && s->written->chunks.n && u->ops->after)
 		r = u->ops->after(u->to, s->written, err);
 	return r;
@@ -337,21 +344,20 @@ static int step(struct push *u, const struct stages *s, struct err *err)
 
 static int push_all(struct push *u, struct push_group g[PUSH_DEPTH], struct err *err)
 {
-	unsigned idle = 0; /* steps since the last pages were selected */
-	int r = 0;
+	unsigned idle = 0; /* steps since there were pages */
+	int r = plan(u, &g[0], err);
 
-	for (unsigned i = 0; r == 0 && idle < PUSH_DEPTH; i++) {
+	for (unsigned i = 1; r == 0 && idle < PUSH_DEPTH; i++) {
 		const struct stages s = {
-			.scanning = &g[i % PUSH_DEPTH],
-			.placing = &g[(i + PUSH_DEPTH - 1) % PUSH_DEPTH],
-			.writing = &g[(i + PUSH_DEPTH - 2) % PUSH_DEPTH],
-			.written = &g[(i + PUSH_DEPTH - 3) % PUSH_DEPTH],
+			.planning = &g[i % PUSH_DEPTH],
+			.scanning = &g[(i + PUSH_DEPTH - 1) % PUSH_DEPTH],
+			.placing = &g[(i + PUSH_DEPTH - 2) % PUSH_DEPTH],
+			.writing = &g[(i + PUSH_DEPTH - 3) % PUSH_DEPTH],
+			.written = &g[(i + PUSH_DEPTH - 4) % PUSH_DEPTH],
 		};
 
-		r = u->from->next(u->from, u->ops->group_bytes, &s.scanning->pages, err);
 		idle = s.scanning->pages.n ? 0 : idle + 1;
-		if (r == 0)
-			r = step(u, &s, err);
+		r = step(u, &s, err);
 	}
 	return r;
 }

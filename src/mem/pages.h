@@ -15,6 +15,12 @@
 
 #include <pthread.h>
 
+/* ---- select.c -------------------------------------------------------------------------------- */
+
+/* A part of pages_select(): stops after some max pages (0: any number) or work, at *ret_end. */
+int pages_select_some(int pagemap_fd, uint64_t start, uint64_t end, uint64_t max,
+		      struct page_ranges *out, uint64_t *ret_end, struct err *err);
+
 /* ---- pageplan.c ------------------------------------------------------------------------------ */
 
 #define GROUP_RUNS 384 /* so that a batch holds the scans of one group and the writes of another */
@@ -44,8 +50,9 @@ struct page_plan {
 	bool is_aside; /* the mappings that are vma_is_aside(), else the others */
 	int pagemap_fd, mem_fd;
 	size_t vma; /* next mapping to select in */
-	const Cpx__Vma *current;
-	struct page_ranges ranges; /* of current */
+	const Cpx__Vma *current; /* NULL at first */
+	uint64_t pos;		 /* in current: where to select next */
+	struct page_ranges ranges; /* of current, selected and not yet all given out */
 	size_t range;
 	uint64_t within; /* bytes of ranges.r[range] already given out */
 };
@@ -182,7 +189,7 @@ uint64_t twin_file_limit(struct twin *w);
 
 /* ---- pagepush.c: the twin pushes its pages ------------------------------------------------------ */
 
-#define PUSH_DEPTH 4
+#define PUSH_DEPTH 5
 
 struct push_group {
 	struct page_group pages;

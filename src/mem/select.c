@@ -8,7 +8,7 @@
  * Guard pages (MADV_GUARD_INSTALL, Linux 6.13) are seen here and nowhere else. They are not kept
  * in images, so they are an error; before 6.15 nobody outside of the task can see them.
  */
-#include "mem/mem.h"
+#include "mem/pages.h"
 
 #include "base/kabi.h"
 #include "base/util.h"
@@ -68,24 +68,25 @@ static int add_regions(struct selection *s, const struct page_region *region, lo
 	return r;
 }
 
-/* known: categories to be told apart; must not be empty. 0, or -errno; -EINVAL and -ENOTTY only when nothing was added. */
-static int scan(int fd, uint64_t start, uint64_t end, uint64_t known, struct selection *s)
+/*
+ * One call: up to max pages, as many regions as fit. *ret_end is where it stopped. 0, or -errno.
+ * known: categories to be told apart; must not be empty.
+ */
+static int scan(int fd, uint64_t start, uint64_t end, uint64_t max, uint64_t known,
+		struct selection *s, uint64_t *ret_end)
 {
 	struct page_region region[REGIONS];
+	struct pm_scan_arg arg = scan_args(start, end, region, known);
+	long n;
 
-	while (start < end) {
-		struct pm_scan_arg arg = scan_args(start, end, region, known);
-		long n = ioctl(fd, PAGEMAP_SCAN, &arg);
-
-		if (n < 0)
-			return -errno;
-		if (add_regions(s, region, n) < 0)
-			return -ENOMEM;
-		if (arg.walk_end <= start)
-			return -EIO;
-		start = arg.walk_end;
-	}
-	return 0;
+	arg.max_pages = max;
+	n = ioctl(fd, PAGEMAP_SCAN, &arg);
+	if (n < 0)
+		return -errno;
+	*ret_end = arg.walk_end;
+	if (add_regions(s, region, n) < 0)
+		return -ENOMEM;
+	return arg.walk_end > start ? 0 : -EIO;
 }
 
 #define ENTRIES	   4096
@@ -114,43 +115,43 @@ static int add_entries(struct selection *s, const uint64_t *entry, size_t n, uin
 	return r;
 }
 
-static int read_entries(int fd, uint64_t start, uint64_t end, struct selection *s)
+/* One read. */
+static int read_entries(int fd, uint64_t start, uint64_t end, struct selection *s,
+			uint64_t *ret_end)
 {
 	_cleanup_free_ uint64_t *entry = malloc(ENTRIES * sizeof(*entry));
+	size_t want = MIN((end - start) / CPX_PAGE_SIZE, (uint64_t)ENTRIES);
+	ssize_t n;
 
 	if (!entry)
 		return -ENOMEM;
-	while (start < end) {
-		size_t want = MIN((end - start) / CPX_PAGE_SIZE, (uint64_t)ENTRIES);
-		ssize_t n = pread(fd, entry, want * sizeof(*entry),
-				  (off_t)(start / CPX_PAGE_SIZE * sizeof(*entry)));
-
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		if (add_entries(s, entry, (size_t)n / sizeof(*entry), start) < 0)
-			return -ENOMEM;
-		start += (size_t)n / sizeof(*entry) * CPX_PAGE_SIZE;
-	}
-	return 0;
+	n = pread(fd, entry, want * sizeof(*entry),
+		  (off_t)(start / CPX_PAGE_SIZE * sizeof(*entry)));
+	if (n <= 0)
+		return n < 0 ? -errno : -EIO;
+	*ret_end = start + (size_t)n / sizeof(*entry) * CPX_PAGE_SIZE;
+	return add_entries(s, entry, (size_t)n / sizeof(*entry), start);
 }
 
 /* Newest interface first. A kernel without guard pages does not know their category. */
-static int select_range(int fd, uint64_t start, uint64_t end, struct selection *s)
+static int select_some(int fd, uint64_t start, uint64_t end, uint64_t max, struct selection *s,
+		       uint64_t *ret_end)
 {
-	int r = is_denied("pagemap_scan") ? -ENOTTY : scan(fd, start, end, PAGE_IS_GUARD, s);
+	int r = is_denied("pagemap_scan") ? -ENOTTY
+					  : scan(fd, start, end, max, PAGE_IS_GUARD, s, ret_end);
 
 	if (r == -EINVAL)
-		r = scan(fd, start, end, PAGE_IS_PFNZERO, s);
+		r = scan(fd, start, end, max, PAGE_IS_PFNZERO, s, ret_end);
 	if (r == -ENOTTY || r == -EINVAL)
-		r = read_entries(fd, start, end, s);
+		r = read_entries(fd, start, end, s, ret_end);
 	return r;
 }
 
-int pages_select(int pagemap_fd, uint64_t start, uint64_t end, struct page_ranges *out,
-		 struct err *err)
+int pages_select_some(int pagemap_fd, uint64_t start, uint64_t end, uint64_t max,
+		      struct page_ranges *out, uint64_t *ret_end, struct err *err)
 {
 	struct selection s = {.out = out};
-	int r = select_range(pagemap_fd, start, end, &s);
+	int r = select_some(pagemap_fd, start, end, max, &s, ret_end);
 
 	if (r == -ENOMEM)
 		return err_nomem(err);
@@ -162,6 +163,16 @@ int pages_select(int pagemap_fd, uint64_t start, uint64_t end, struct page_range
 			       "guard pages (MADV_GUARD_INSTALL, at %#lx) cannot be checkpointed",
 			       (unsigned long)s.guard);
 	return 0;
+}
+
+int pages_select(int pagemap_fd, uint64_t start, uint64_t end, struct page_ranges *out,
+		 struct err *err)
+{
+	int r = 0;
+
+	while (start < end && r == 0)
+		r = pages_select_some(pagemap_fd, start, end, 0, out, &start, err);
+	return r;
 }
 
 void page_ranges_release(struct page_ranges *p)
