@@ -12,8 +12,10 @@
 static const struct stateless {
 	unsigned minor;
 	const char *path;
-} stateless[] = { /* major 1 */
-	{ 3, "/dev/null" }, { 5, "/dev/zero" }, { 7, "/dev/full" }, { 8, "/dev/random" }, { 9, "/dev/urandom" },
+} stateless[] = {
+	/* major 1 */
+	{3, "/dev/null"},   {5, "/dev/zero"},	 {7, "/dev/full"},
+	{8, "/dev/random"}, {9, "/dev/urandom"},
 };
 
 static const struct stateless *find_stateless(unsigned major_nr, unsigned minor_nr)
@@ -44,8 +46,10 @@ static int chardev_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File 
 	f->chardev->major = maj;
 	f->chardev->minor = min;
 	if (!find_stateless(maj, min))
-		return files_refuse(c, p, p->link, "cannot be checkpointed: character device %u:%u may hold "
-				    "state that cpx cannot see", maj, min);
+		return files_refuse(c, p, p->link,
+				    "cannot be checkpointed: character device %u:%u may hold "
+				    "state that cpx cannot see",
+				    maj, min);
 	return path_record(p->link, &p->st, &f->chardev->path, err);
 }
 
@@ -53,7 +57,8 @@ static bool is_device(const char *path, const Cpx__CharDevice *d)
 {
 	struct stat st;
 
-	return stat(path, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(d->major, d->minor);
+	return stat(path, &st) == 0 && S_ISCHR(st.st_mode) &&
+	       st.st_rdev == makedev(d->major, d->minor);
 }
 
 /* The recorded path, or where such a device always is. NULL: nowhere. */
@@ -74,7 +79,8 @@ static int chardev_check(struct restore_ctx *c, const Cpx__File *f, struct err *
 
 	if (device_path(f->chardev, buf, sizeof(buf)))
 		return 0;
-	return files_refuse_restore(c, f, "character device", "cannot be restored: there is no device %u:%u here",
+	return files_refuse_restore(c, f, "character device",
+				    "cannot be restored: there is no device %u:%u here",
 				    f->chardev->major, f->chardev->minor);
 }
 
@@ -85,8 +91,8 @@ static int chardev_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, 
 	int fd;
 
 	if (!path)
-		return err_set(err, -ENODEV, "there is no character device %u:%u here", f->chardev->major,
-			       f->chardev->minor);
+		return err_set(err, -ENODEV, "there is no character device %u:%u here",
+			       f->chardev->major, f->chardev->minor);
 	fd = file_open_path(c, path, f->flags, err);
 	if (fd < 0)
 		return fd;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Open directories. The position is the file system's cookie (lseek(2)), which stays good as long as
- * the directory does on the file systems that have stable ones (ext4, xfs, btrfs).
- * A deleted directory is refused.
+ * Open directories. The position is the file system's cookie (lseek(2)), which stays good as long
+ * as the directory does on the file systems that have stable ones (ext4, xfs, btrfs). A deleted
+ * directory is refused.
  */
 #include "res/files.h"
 
@@ -19,7 +19,8 @@ static bool directory_match(const struct fd_probe *p)
 	return S_ISDIR(p->st.st_mode) && p->link[0] == '/';
 }
 
-static int directory_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, struct err *err)
+static int directory_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f,
+			  struct err *err)
 {
 	f->directory = msg_new(sizeof(*f->directory), (void (*)(void *))cpx__directory__init);
 	if (!f->directory)

@@ -2,6 +2,7 @@
 /* The kinds of descriptors, one line each. The first that matches takes it. */
 #include "res/files.h"
 
+/* clang-format off: a line each */
 const struct file_ops *const file_registry[] = {
 	&pathonly_file_ops, /* whatever it refers to */
 	&terminal_file_ops,

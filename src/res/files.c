@@ -3,11 +3,11 @@
  * Descriptors of the tasks of a frozen tree: each open file description is recorded once, however
  * many descriptors of however many tasks refer to it, and each descriptor table once.
  *
- * Reads /proc/PID/fd, /proc/PID/fdinfo; duplicates every descriptor by pidfd_getfd(2), for as long as it is looked at. Two
- * descriptors are of one description when kcmp(2) says so; its order makes the search logarithmic.
- * Only those with the same inode and flags are compared at all. Where kcmp is denied, a
- * mark that is set on one and looked for on the other tells (F_SETSIG, which has no effect
- * without O_ASYNC and is put back at once).
+ * Reads /proc/PID/fd, /proc/PID/fdinfo; duplicates every descriptor by pidfd_getfd(2), for as long
+ * as it is looked at. Two descriptors are of one description when kcmp(2) says so; its order makes
+ * the search logarithmic. Only those with the same inode and flags are compared at all. Where kcmp
+ * is denied, a mark that is set on one and looked for on the other tells (F_SETSIG, which has no
+ * effect without O_ASYNC and is put back at once).
  */
 #include "res/files.h"
 #include "res/objects.h"
@@ -46,7 +46,8 @@ static int pidfd_of(struct tracee *t, pid_t tid, int *ret, struct err *err)
 	if (tid != t->pid)
 		fd = syscall(SYS_pidfd_open, tid, PIDFD_THREAD);
 	if (fd < 0)
-		return err_sys(err, -errno, "cannot get at the descriptors of a task whose leader has exited "
+		return err_sys(err, -errno,
+			       "cannot get at the descriptors of a task whose leader has exited "
 			       "(Linux 6.9 can)");
 	*ret = fd;
 	return 0;
@@ -54,7 +55,7 @@ static int pidfd_of(struct tracee *t, pid_t tid, int *ret, struct err *err)
 
 static int holder_open(struct dump_ctx *c, struct tracee *t, struct holder *ret, struct err *err)
 {
-	struct holder h = { .t = t, .tid = t->pid, .pidfd = -1, .dir = -1 };
+	struct holder h = {.t = t, .tid = t->pid, .pidfd = -1, .dir = -1};
 	int r;
 
 	for (size_t i = 0; i < t->nthreads; i++)
@@ -95,9 +96,10 @@ struct file_entry *files_entry(const struct dump_ctx *c, const Cpx__File *f)
 
 /* ---- refusals ---- */
 
-__attribute__((format(printf, 6, 0)))
-static int refuse_fd(struct dump_ctx *c, const struct tracee *t, int fd, const char *kind, const char *link,
-		     const char *fmt, va_list ap)
+__attribute__((format(printf, 6, 0))) static int refuse_fd(struct dump_ctx *c,
+							   const struct tracee *t, int fd,
+							   const char *kind, const char *link,
+							   const char *fmt, va_list ap)
 {
 	char object[512], reason[5120];
 
@@ -109,7 +111,8 @@ static int refuse_fd(struct dump_ctx *c, const struct tracee *t, int fd, const c
 	return refuse(c->refusals, t->pid, t->comm, object, "%s", reason);
 }
 
-int files_refuse(struct dump_ctx *c, const struct fd_probe *p, const char *kind, const char *fmt, ...)
+int files_refuse(struct dump_ctx *c, const struct fd_probe *p, const char *kind, const char *fmt,
+		 ...)
 {
 	va_list ap;
 	int r;
@@ -120,7 +123,8 @@ int files_refuse(struct dump_ctx *c, const struct fd_probe *p, const char *kind,
 	return r;
 }
 
-int files_refuse_entry(struct dump_ctx *c, const Cpx__File *f, const char *kind, const char *fmt, ...)
+int files_refuse_entry(struct dump_ctx *c, const Cpx__File *f, const char *kind, const char *fmt,
+		       ...)
 {
 	const struct file_entry *e = files_entry(c, f);
 	va_list ap;
@@ -190,7 +194,8 @@ static int is_marked_alike(const struct file_entry *e, const struct fd_probe *p,
 	if (fcntl(other, F_GETSIG) != old)
 		return 0;
 	if (p->flags & O_ASYNC)
-		return err_set(err, -EPERM, "fd %d: cannot be compared: kcmp(2) is denied and O_ASYNC is set",
+		return err_set(err, -EPERM,
+			       "fd %d: cannot be compared: kcmp(2) is denied and O_ASYNC is set",
 			       p->fd);
 	if (fcntl(p->dup, F_SETSIG, old ? 0 : SIGIO) < 0)
 		return err_sys(err, -errno, "fd %d: cannot be compared", p->fd);
@@ -215,7 +220,8 @@ static int search_marked(struct file_table *ft, const struct fd_probe *p, size_t
 	return 0;
 }
 
-static int search(struct file_table *ft, const struct fd_probe *p, pid_t tid, size_t *ret, struct err *err)
+static int search(struct file_table *ft, const struct fd_probe *p, pid_t tid, size_t *ret,
+		  struct err *err)
 {
 	size_t lo = key_bound(ft, p, false), hi = key_bound(ft, p, true);
 	size_t low = lo, high = hi;
@@ -261,7 +267,7 @@ static struct file_entry *entry_new(struct file_table *ft, struct tracee *t, pid
 
 	if (!e)
 		return NULL;
-	*e = (struct file_entry){ .t = t, .tid = tid, .fd = fd };
+	*e = (struct file_entry){.t = t, .tid = tid, .fd = fd};
 	e->file = msg_new(sizeof(*e->file), (void (*)(void *))cpx__file__init);
 	if (!e->file || insert_at(&ft->entry, &ft->n, &ft->max, ft->n, &e, sizeof(e)) < 0) {
 		free(e->file);
@@ -308,12 +314,14 @@ static int add_description(struct dump_ctx *c, const struct fd_probe *p, pid_t t
 
 /* ---- one table ---- */
 
-static int probe(const struct holder *h, int fd, struct fd_probe *p, struct proc_fdinfo *info, struct err *err)
+static int probe(const struct holder *h, int fd, struct fd_probe *p, struct proc_fdinfo *info,
+		 struct err *err)
 {
 	char name[32];
 	int r;
 
-	*p = (struct fd_probe){ .t = h->t, .fd = fd, .dup = syscall(SYS_pidfd_getfd, h->pidfd, fd, 0) };
+	*p = (struct fd_probe){
+		.t = h->t, .fd = fd, .dup = syscall(SYS_pidfd_getfd, h->pidfd, fd, 0)};
 	if (p->dup < 0)
 		return err_sys(err, -errno, "fd %d: cannot be duplicated", fd);
 	r = proc_fdinfo(h->dir, fd, info, err);
@@ -373,7 +381,8 @@ static int collect_fd(struct dump_ctx *c, const struct holder *h, int fd, struct
 	return r;
 }
 
-static int collect_all(struct dump_ctx *c, const struct holder *h, Cpx__FdTable *table, struct err *err)
+static int collect_all(struct dump_ctx *c, const struct holder *h, Cpx__FdTable *table,
+		       struct err *err)
 {
 	_cleanup_free_ struct fd_probe *p = malloc(sizeof(*p));
 	_cleanup_free_ int *fd = NULL;
@@ -395,8 +404,11 @@ static int search_table_blind(struct dump_ctx *c, const struct tracee *t, struct
 {
 	for (size_t i = 0; i < c->files->ntables; i++)
 		if (c->files->table[i].t->mm_owner == t->mm_owner)
-			return err_set(err, -EPERM, "cannot tell whether it shares its descriptors with task %d: "
-				       "kcmp(2) is denied", c->files->table[i].t->pid);
+			return err_set(
+				err, -EPERM,
+				"cannot tell whether it shares its descriptors with task %d: "
+				"kcmp(2) is denied",
+				c->files->table[i].t->pid);
 	return 0;
 }
 
@@ -434,20 +446,24 @@ static int refuse_own_tables(struct dump_ctx *c, const struct holder *h)
 		if (h->t->thread[i].is_exited || tid == h->tid)
 			continue;
 		if (kcmp(h->tid, tid, KCMP_FILES, 0, 0) > 0)
-			r = refuse(c->refusals, h->t->pid, h->t->comm, NULL, "cannot be checkpointed: thread %d "
-				   "has a descriptor table of its own (unshare(CLONE_FILES))", tid);
+			r = refuse(c->refusals, h->t->pid, h->t->comm, NULL,
+				   "cannot be checkpointed: thread %d "
+				   "has a descriptor table of its own (unshare(CLONE_FILES))",
+				   tid);
 	}
 	return r;
 }
 
-static int add_table(struct dump_ctx *c, const struct holder *h, size_t at, Cpx__FdTable **ret, struct err *err)
+static int add_table(struct dump_ctx *c, const struct holder *h, size_t at, Cpx__FdTable **ret,
+		     struct err *err)
 {
 	struct file_table *ft = c->files;
-	struct table_entry e = { .tid = h->tid, .t = h->t };
+	struct table_entry e = {.tid = h->tid, .t = h->t};
 	size_t index = ft->ntables;
 
 	e.table = msg_new(sizeof(*e.table), (void (*)(void *))cpx__fd_table__init);
-	if (!e.table || insert_at(&ft->table, &ft->ntables, &ft->maxtables, index, &e, sizeof(e)) < 0) {
+	if (!e.table ||
+	    insert_at(&ft->table, &ft->ntables, &ft->maxtables, index, &e, sizeof(e)) < 0) {
 		free(e.table);
 		return err_nomem(err);
 	}
@@ -512,7 +528,8 @@ static int compare_mapped(const struct file_entry *e, const struct stat *st, uin
 	return r ? r : compare_u64(e->file->flags, flags);
 }
 
-static bool search_mapped(const struct file_table *ft, const struct stat *st, uint32_t flags, size_t *ret)
+static bool search_mapped(const struct file_table *ft, const struct stat *st, uint32_t flags,
+			  size_t *ret)
 {
 	size_t lo = 0, hi = ft->nmapped;
 
@@ -533,7 +550,8 @@ static bool search_mapped(const struct file_table *ft, const struct stat *st, ui
 	return false;
 }
 
-static int add_mapped(struct dump_ctx *c, const struct mapped_file *m, uint32_t flags, size_t at, struct err *err)
+static int add_mapped(struct dump_ctx *c, const struct mapped_file *m, uint32_t flags, size_t at,
+		      struct err *err)
 {
 	struct file_table *ft = c->files;
 	struct file_entry *e = entry_new(ft, m->t, m->t->pid, -1);
@@ -546,8 +564,8 @@ static int add_mapped(struct dump_ctx *c, const struct mapped_file *m, uint32_t 
 	if (insert_at(&ft->mapped, &ft->nmapped, &ft->maxmapped, at, &e, sizeof(e)) < 0)
 		return err_nomem(err);
 	e->ops = memfd_is_mapped(m) ? &memfd_file_ops : &regular_file_ops;
-	return e->ops == &memfd_file_ops ? memfd_dump_mapped(c, m, e->file, err) :
-					   regular_dump_mapped(c, m, e->file, err);
+	return e->ops == &memfd_file_ops ? memfd_dump_mapped(c, m, e->file, err)
+					 : regular_dump_mapped(c, m, e->file, err);
 }
 
 /* Another mapping of a file without a name may show another part of it. */
@@ -562,8 +580,12 @@ int files_add_mapped(struct dump_ctx *c, struct tracee *t, const char *path, con
 		     bool is_deleted, bool writable_shared, bool is_private, const char *proc_link,
 		     uint32_t *ret_id, struct err *err)
 {
-	struct mapped_file m = { .t = t, .path = path, .st = *st, .is_deleted = is_deleted,
-				 .is_private = is_private, .proc_link = proc_link };
+	struct mapped_file m = {.t = t,
+				.path = path,
+				.st = *st,
+				.is_deleted = is_deleted,
+				.is_private = is_private,
+				.proc_link = proc_link};
 	uint32_t flags = writable_shared ? O_RDWR : O_RDONLY;
 	struct file_entry *e;
 	size_t at = 0;
@@ -590,7 +612,7 @@ struct ends *files_ends(struct dump_ctx *c, uint64_t dev, uint64_t ino)
 {
 	struct file_table *ft = c->files;
 	size_t lo = 0, hi = ft->nends;
-	struct ends item = { .dev = dev, .ino = ino };
+	struct ends item = {.dev = dev, .ino = ino};
 
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
@@ -611,10 +633,10 @@ struct ends *files_ends(struct dump_ctx *c, uint64_t dev, uint64_t ino)
 
 int files_watch(struct dump_ctx *c, Cpx__File *f, const char *link, struct err *err)
 {
-	struct watch w = { .link = strdup(link), .file = f };
+	struct watch w = {.link = strdup(link), .file = f};
 
-	if (!w.link || insert_at(&c->files->watch, &c->files->nwatch, &c->files->maxwatch, c->files->nwatch, &w,
-				 sizeof(w)) < 0) {
+	if (!w.link || insert_at(&c->files->watch, &c->files->nwatch, &c->files->maxwatch,
+				 c->files->nwatch, &w, sizeof(w)) < 0) {
 		free(w.link);
 		return err_nomem(err);
 	}

@@ -19,24 +19,24 @@ struct file_entry {
 	pid_t tid;	  /* a live thread of it */
 	int fd;		  /* -1: mapped */
 	uint64_t dev, ino;
+	bool is_outside; /* a process outside of the tree has it too, and that is refused already */
 };
 
 /* Both ends of a pipe, or a socket: what is known about an inode while the tables are read. */
 struct ends {
 	uint64_t dev, ino;
 	Cpx__File *first;
-	bool has_reader, has_writer; /* in the tree */
+	bool has_reader, has_writer;   /* in the tree */
 	bool lost_reader, lost_writer; /* no such end is open anywhere */
-	bool is_filled; /* content is recorded */
-	bool is_packet; /* pipes */
-	uint64_t peer_ino; /* sockets */
+	bool is_filled;		       /* content is recorded */
+	bool is_packet;		       /* pipes */
+	uint64_t peer_ino;	       /* sockets */
 };
 
 /* A descriptor's link text, at which processes outside of the tree are looked for. */
 struct watch {
 	char *link; /* owned */
 	Cpx__File *file;
-	bool is_reported;
 };
 
 struct table_entry {
@@ -71,14 +71,16 @@ struct file_entry *files_entry(const struct dump_ctx *c, const Cpx__File *f);
 /* Finds or adds. The pointer is valid until the next call. */
 struct ends *files_ends(struct dump_ctx *c, uint64_t dev, uint64_t ino);
 
-/* After all tables are read, refuses f if a process outside of the tree has a descriptor with this link. */
+/* After all tables are read, refuses f if a process outside of the tree has a descriptor with this
+ * link. */
 int files_watch(struct dump_ctx *c, Cpx__File *f, const char *link, struct err *err);
 
-/* Refuses "fd N (kind)" of the probed descriptor, and of a known description. Return 0 or -ENOMEM. */
-int files_refuse(struct dump_ctx *c, const struct fd_probe *p, const char *kind, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
-int files_refuse_entry(struct dump_ctx *c, const Cpx__File *f, const char *kind, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+/* Refuses "fd N (kind)" of the probed descriptor, and of a known description. Return 0 or -ENOMEM.
+ */
+int files_refuse(struct dump_ctx *c, const struct fd_probe *p, const char *kind, const char *fmt,
+		 ...) __attribute__((format(printf, 4, 5)));
+int files_refuse_entry(struct dump_ctx *c, const Cpx__File *f, const char *kind, const char *fmt,
+		       ...) __attribute__((format(printf, 4, 5)));
 
 /* A file that a mapping or the exe link of a task refers to. */
 struct mapped_file {
@@ -89,21 +91,24 @@ struct mapped_file {
 	const char *proc_link; /* PID/map_files/A-B or PID/exe, relative to /proc or absolute */
 };
 bool memfd_is_mapped(const struct mapped_file *m);
-int memfd_dump_mapped(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f, struct err *err);
+int memfd_dump_mapped(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f,
+		      struct err *err);
 int memfd_add_view(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f, struct err *err);
-int regular_dump_mapped(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f, struct err *err);
-int regular_add_view(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f, struct err *err);
-/* Opens the link for reading; if cpx may not, finds the addresses. *ret_fd -1 then, len 0 if even that is impossible. */
+int regular_dump_mapped(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f,
+			struct err *err);
+int regular_add_view(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f,
+		     struct err *err);
+/* Opens the link for reading; if cpx may not, finds the addresses. *ret_fd -1 then, len 0 if even
+ * that is impossible. */
 struct object_view;
-int mapped_open(struct dump_ctx *c, const struct mapped_file *m, int *ret_fd, struct object_view *ret_view,
-		struct err *err);
+int mapped_open(struct dump_ctx *c, const struct mapped_file *m, int *ret_fd,
+		struct object_view *ret_view, struct err *err);
 int refuse_mapping(struct dump_ctx *c, const struct mapped_file *m, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
 /* ---- outside.c ---- */
 /* Looks for the watched links among the processes that are not in the tree, and refuses. */
 int outside_scan(struct dump_ctx *c, struct err *err);
-bool outside_is_reported(const struct dump_ctx *c, const Cpx__File *f);
 
 /* ---- paths.c: names of files ---- */
 
@@ -115,16 +120,18 @@ enum path_state {
 	PATH_DIFFERENT, /* the path leads to another file or nowhere */
 };
 
-/* What /proc calls a file, and where it stands. path: the link's text; a " (deleted)" that is no part of the name is
- * cut off in place. link (size bytes) is set for PATH_UNLINKED. */
+/* What /proc calls a file, and where it stands. path: the link's text; a " (deleted)" that is no
+ * part of the name is cut off in place. link (size bytes) is set for PATH_UNLINKED. */
 enum path_state path_examine(char *path, const struct stat *st, char *link, size_t size);
 int path_record(const char *path, const struct stat *st, Cpx__Path **ret, struct err *err);
 /* Does everything for kinds that need a live name: records it, or refuses and leaves *ret NULL. */
-int path_dump(struct dump_ctx *c, const struct fd_probe *p, const char *kind, Cpx__Path **ret, struct err *err);
+int path_dump(struct dump_ctx *c, const struct fd_probe *p, const char *kind, Cpx__Path **ret,
+	      struct err *err);
 /* The path as a C string: at most size - 1 bytes, no NUL inside. */
 int path_text(const ProtobufCBinaryData *b, char *buf, size_t size, struct err *err);
 /* Restore: refuses a path that is missing or not of this type (S_IFMT bits). */
-int path_check(struct restore_ctx *c, const Cpx__Path *path, mode_t type, const char *kind, struct err *err);
+int path_check(struct restore_ctx *c, const Cpx__Path *path, mode_t type, const char *kind,
+	       struct err *err);
 
 /* ---- restore side: files_restore.c ---- */
 
@@ -137,17 +144,19 @@ int file_reopen(struct restore_ctx *c, int fd, uint32_t flags, struct err *err);
 /* Index in image->file of a record of that image. */
 size_t files_index(const struct restore_ctx *c, const Cpx__File *f);
 /* Refuses "fd N (kind)" of the first task that has f. */
-int files_refuse_restore(struct restore_ctx *c, const Cpx__File *f, const char *kind, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+int files_refuse_restore(struct restore_ctx *c, const Cpx__File *f, const char *kind,
+			 const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 
 /* ---- locks.c ---- */
-int locks_dump(struct dump_ctx *c, const struct fd_probe *p, const struct proc_fdinfo *info, Cpx__File *f,
-	       struct err *err);
+int locks_dump(struct dump_ctx *c, const struct fd_probe *p, const struct proc_fdinfo *info,
+	       Cpx__File *f, struct err *err);
 int owner_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, struct err *err);
 /* flock and OFD locks, by our own description. */
 int locks_take(const Cpx__File *f, int fd, struct err *err);
-/* POSIX locks of this task; at most one call a lock. from: index of the first lock to set, updated. Returns 1 when the batch is full. */
-int locks_settle(const Cpx__File *f, const Cpx__Task *task, int fd, struct batch *b, size_t *from, struct err *err);
+/* POSIX locks of this task; at most one call a lock. from: index of the first lock to set, updated.
+ * Returns 1 when the batch is full. */
+int locks_settle(const Cpx__File *f, const Cpx__Task *task, int fd, struct batch *b, size_t *from,
+		 struct err *err);
 int owner_settle(const Cpx__File *f, int fd, struct batch *b);
 
 /* ---- unixdiag.c ---- */
@@ -160,6 +169,7 @@ struct unix_diag_info {
 int unix_diag_get(uint32_t ino, struct unix_diag_info *ret, struct err *err);
 
 extern const struct file_ops pathonly_file_ops, terminal_file_ops, chardev_file_ops, memfd_file_ops,
-	regular_file_ops, directory_file_ops, pipe_file_ops, unixpair_file_ops, unsupported_file_ops;
+	regular_file_ops, directory_file_ops, pipe_file_ops, unixpair_file_ops,
+	unsupported_file_ops;
 
 #endif

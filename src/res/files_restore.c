@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Descriptors of a tree that is being restored: everything is opened once, in the coordinator, at numbers above
- * all that the tree uses; tasks inherit it by fork, so that sharing of descriptions comes by
- * itself, and get their tables by dup3(2) and close_range(2). What only a task can do for itself (POSIX locks, owners of
- * signals, terminals) is settled when the whole tree stands.
+ * Descriptors of a tree that is being restored: everything is opened once, in the coordinator, at
+ * numbers above all that the tree uses; tasks inherit it by fork, so that sharing of descriptions
+ * comes by itself, and get their tables by dup3(2) and close_range(2). What only a task can do for
+ * itself (POSIX locks, owners of signals, terminals) is settled when the whole tree stands.
  */
 #include "res/files.h"
 
@@ -23,7 +23,8 @@ int fd_raise(struct restore_ctx *c, int fd, struct err *err)
 		return fd;
 	raised = fcntl(fd, F_DUPFD_CLOEXEC, c->fd_base);
 	if (raised < 0)
-		raised = err_sys(err, -errno, "cannot use descriptors from %d up (RLIMIT_NOFILE)", c->fd_base);
+		raised = err_sys(err, -errno, "cannot use descriptors from %d up (RLIMIT_NOFILE)",
+				 c->fd_base);
 	close(fd);
 	return raised;
 }
@@ -98,7 +99,8 @@ static const struct file_ops *ops_of(const Cpx__File *f)
 	return file_registry[i];
 }
 
-static const Cpx__Task *first_holder(const struct restore_ctx *c, const Cpx__File *f, uint32_t *ret_fd)
+static const Cpx__Task *first_holder(const struct restore_ctx *c, const Cpx__File *f,
+				     uint32_t *ret_fd)
 {
 	for (size_t i = 0; i < c->image->ntasks; i++) {
 		const Cpx__FdTable *t = image_fd_table(c->image, c->image->task[i]->fd_table);
@@ -112,7 +114,8 @@ static const Cpx__Task *first_holder(const struct restore_ctx *c, const Cpx__Fil
 	return NULL;
 }
 
-int files_refuse_restore(struct restore_ctx *c, const Cpx__File *f, const char *kind, const char *fmt, ...)
+int files_refuse_restore(struct restore_ctx *c, const Cpx__File *f, const char *kind,
+			 const char *fmt, ...)
 {
 	char object[128], comm[32] = "", reason[1024];
 	uint32_t fd = 0;
@@ -121,7 +124,8 @@ int files_refuse_restore(struct restore_ctx *c, const Cpx__File *f, const char *
 
 	if (task) {
 		snprintf(object, sizeof(object), "fd %u (%s)", fd, kind);
-		snprintf(comm, sizeof(comm), "%.*s", (int)task->comm.len, (const char *)task->comm.data);
+		snprintf(comm, sizeof(comm), "%.*s", (int)task->comm.len,
+			 (const char *)task->comm.data);
 	} else {
 		snprintf(object, sizeof(object), "mapped %s", kind);
 	}
@@ -135,12 +139,14 @@ int files_refuse_restore(struct restore_ctx *c, const Cpx__File *f, const char *
 
 static int check_count(struct restore_ctx *c)
 {
-	uint64_t want = (uint64_t)files_fd_base(c->image) + c->image->nfiles + c->image->nobjects + 64;
+	uint64_t want =
+		(uint64_t)files_fd_base(c->image) + c->image->nfiles + c->image->nobjects + 64;
 	struct rlimit l;
 
 	if (getrlimit(RLIMIT_NOFILE, &l) < 0 || l.rlim_max >= want)
 		return 0;
-	return refuse(c->refusals, 0, NULL, "descriptors", "cannot be restored: %llu are needed at once, the hard "
+	return refuse(c->refusals, 0, NULL, "descriptors",
+		      "cannot be restored: %llu are needed at once, the hard "
 		      "limit is %llu (raise it: ulimit -Hn, or LimitNOFILE of the service)",
 		      (unsigned long long)want, (unsigned long long)l.rlim_max);
 }
@@ -148,7 +154,8 @@ static int check_count(struct restore_ctx *c)
 static int check_access_mode(const Cpx__File *f, struct err *err)
 {
 	if ((f->flags & O_ACCMODE) == O_ACCMODE && !(f->flags & O_PATH))
-		return err_set(err, -EBADMSG, "file %u: the image holds an impossible access mode", f->id);
+		return err_set(err, -EBADMSG, "file %u: the image holds an impossible access mode",
+			       f->id);
 	return 0;
 }
 
@@ -208,8 +215,8 @@ static int open_one(struct restore_ctx *c, size_t i, struct err *err)
 	if (r == 0)
 		return 0;
 	task = first_holder(c, f, &fd);
-	return task ? err_context(err, "task %u: fd %u (%s)", task->pid, fd, ops->name) :
-		      err_context(err, "mapped file");
+	return task ? err_context(err, "task %u: fd %u (%s)", task->pid, fd, ops->name)
+		    : err_context(err, "mapped file");
 }
 
 int files_open_all(struct restore_ctx *c, struct err *err)
@@ -260,15 +267,16 @@ static void close_all_but(struct batch *b, uint32_t first, uint32_t last, int ke
 		close_gap(b, keep_fd + 1, last);
 }
 
-static int install_one(struct restore_ctx *c, const Cpx__FdTable *t, size_t i, struct batch *b, int keep_fd,
-		       struct err *err)
+static int install_one(struct restore_ctx *c, const Cpx__FdTable *t, size_t i, struct batch *b,
+		       int keep_fd, struct err *err)
 {
 	const Cpx__Fd *fd = t->fd[i];
 	uint32_t below = i ? t->fd[i - 1]->fd + 1 : 0;
 	int from = files_fd(c, fd->file);
 
 	if (from < 0 || fd->fd >= (uint32_t)c->fd_base || fd->fd < below)
-		return err_set(err, -EBADMSG, "fd %u: the descriptor table is not in order", fd->fd);
+		return err_set(err, -EBADMSG, "fd %u: the descriptor table is not in order",
+			       fd->fd);
 	if (fd->fd > below)
 		close_all_but(b, below, fd->fd - 1, keep_fd);
 	BATCH_CALL(b, SYS_dup3, from, fd->fd, fd->cloexec ? O_CLOEXEC : 0);
@@ -309,8 +317,8 @@ static bool has_anything(const Cpx__File *f)
 	return f->n_lock || f->owner || (f->flags & O_ASYNC) || ops_of(f)->settle;
 }
 
-static int settle_file(struct restore_ctx *c, const Cpx__File *f, const Cpx__Task *task, int fd, struct batch *b,
-		       size_t *from, struct err *err)
+static int settle_file(struct restore_ctx *c, const Cpx__File *f, const Cpx__Task *task, int fd,
+		       struct batch *b, size_t *from, struct err *err)
 {
 	const struct file_ops *ops = ops_of(f);
 	int r;
@@ -328,8 +336,8 @@ static int settle_file(struct restore_ctx *c, const Cpx__File *f, const Cpx__Tas
 }
 
 /* The cursor is the index in the table and, in its upper half, the lock to go on from, plus one. */
-int files_settle(struct restore_ctx *c, const Cpx__Task *task, const Cpx__FdTable *table, struct batch *b,
-		 size_t *cursor, struct err *err)
+int files_settle(struct restore_ctx *c, const Cpx__Task *task, const Cpx__FdTable *table,
+		 struct batch *b, size_t *cursor, struct err *err)
 {
 	size_t i = *cursor & UINT32_MAX, from = *cursor >> 32;
 
@@ -352,15 +360,18 @@ static int check_call(const struct call *call, struct err *err)
 {
 	int fd = call->arg[0];
 
-	if (call->ret >= 0 || call->nr == SYS_ioctl) /* of a terminal: another one may not know or allow it */
+	if (call->ret >= 0 ||
+	    call->nr == SYS_ioctl) /* of a terminal: another one may not know or allow it */
 		return 0;
-	if (call->nr == SYS_fcntl && call->arg[1] == F_SETLK && (call->ret == -EAGAIN || call->ret == -EACCES))
+	if (call->nr == SYS_fcntl && call->arg[1] == F_SETLK &&
+	    (call->ret == -EAGAIN || call->ret == -EACCES))
 		return err_set(err, -EBUSY, "fd %d: another process holds a lock that it had", fd);
 	return err_sys(err, call->ret, "fd %d: cannot be given its %s", fd,
 		       call->nr == SYS_fcntl && call->arg[1] == F_SETLK ? "locks" : "owner");
 }
 
-int files_settled(struct restore_ctx *c, const Cpx__Task *task, const struct batch *b, struct err *err)
+int files_settled(struct restore_ctx *c, const Cpx__Task *task, const struct batch *b,
+		  struct err *err)
 {
 	for (unsigned i = 0; i < b->n; i++)
 		if (check_call(&b->call[i], err) < 0)

@@ -3,9 +3,9 @@
  * File locks (flock(2), POSIX and OFD locks of fcntl(2)) and the owners of signals of descriptions.
  *
  * Locks are read from the "lock:" lines of /proc/PID/fdinfo. flock and OFD locks belong to the
- * description: taken by cpx on the one that the tasks inherit. POSIX locks belong to a task, which sets them itself, when it
- * will close no descriptor any more. A lock that is only waited for is no state: the task asks
- * for it again. Leases are refused.
+ * description: taken by cpx on the one that the tasks inherit. POSIX locks belong to a task, which
+ * sets them itself, when it will close no descriptor any more. A lock that is only waited for is no
+ * state: the task asks for it again. Leases are refused.
  */
 #include "res/files.h"
 
@@ -16,11 +16,12 @@
 
 /* ---- dump: locks ---- */
 
-static bool has_lock(const Cpx__File *f, const struct proc_lock *l, Cpx__Lock__Type type, uint32_t pid)
+static bool has_lock(const Cpx__File *f, const struct proc_lock *l, Cpx__Lock__Type type,
+		     uint32_t pid)
 {
 	for (size_t i = 0; i < f->n_lock; i++)
-		if (f->lock[i]->type == type && f->lock[i]->pid == pid && f->lock[i]->start == l->start &&
-		    f->lock[i]->end == l->end)
+		if (f->lock[i]->type == type && f->lock[i]->pid == pid &&
+		    f->lock[i]->start == l->start && f->lock[i]->end == l->end)
 			return true;
 	return false;
 }
@@ -32,11 +33,12 @@ static pid_t owner_of(const struct dump_ctx *c, const struct fd_probe *p, pid_t 
 	return files_tree_has(c, pid) ? pid : p->t->pid;
 }
 
-static int add_lock(struct dump_ctx *c, const struct fd_probe *p, const struct proc_lock *l, Cpx__File *f,
-		    struct err *err)
+static int add_lock(struct dump_ctx *c, const struct fd_probe *p, const struct proc_lock *l,
+		    Cpx__File *f, struct err *err)
 {
-	Cpx__Lock__Type type = l->type == PROC_LOCK_FLOCK ? CPX__LOCK__TYPE__FLOCK :
-			       l->type == PROC_LOCK_OFD ? CPX__LOCK__TYPE__OFD : CPX__LOCK__TYPE__POSIX;
+	Cpx__Lock__Type type = l->type == PROC_LOCK_FLOCK ? CPX__LOCK__TYPE__FLOCK
+			       : l->type == PROC_LOCK_OFD ? CPX__LOCK__TYPE__OFD
+							  : CPX__LOCK__TYPE__POSIX;
 	uint32_t pid = l->type == PROC_LOCK_POSIX ? owner_of(c, p, l->pid) : 0;
 	Cpx__Lock *item;
 
@@ -55,14 +57,15 @@ static int add_lock(struct dump_ctx *c, const struct fd_probe *p, const struct p
 	return 0;
 }
 
-int locks_dump(struct dump_ctx *c, const struct fd_probe *p, const struct proc_fdinfo *info, Cpx__File *f,
-	       struct err *err)
+int locks_dump(struct dump_ctx *c, const struct fd_probe *p, const struct proc_fdinfo *info,
+	       Cpx__File *f, struct err *err)
 {
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < info->nlocks; i++) {
 		if (info->lock[i].type == PROC_LOCK_LEASE)
-			r = files_refuse(c, p, "file lease", "cannot be checkpointed: '%s' is leased (F_SETLEASE)",
+			r = files_refuse(c, p, "file lease",
+					 "cannot be checkpointed: '%s' is leased (F_SETLEASE)",
 					 p->link);
 		else
 			r = add_lock(c, p, &info->lock[i], f, err);
@@ -93,12 +96,15 @@ int owner_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, struc
 	struct f_owner_ex o = {0};
 	int signo;
 
-	if ((p->flags & O_PATH) || fcntl(p->dup, F_GETOWN_EX, &o) < 0 || (signo = fcntl(p->dup, F_GETSIG)) < 0)
+	if ((p->flags & O_PATH) || fcntl(p->dup, F_GETOWN_EX, &o) < 0 ||
+	    (signo = fcntl(p->dup, F_GETSIG)) < 0)
 		return 0;
 	if (o.pid && !is_in_tree(c, &o)) {
 		if (p->flags & O_ASYNC)
-			return files_refuse(c, p, "O_ASYNC", "cannot be checkpointed: its signals go to process %d, "
-					    "which is outside of the tree", o.pid);
+			return files_refuse(c, p, "O_ASYNC",
+					    "cannot be checkpointed: its signals go to process %d, "
+					    "which is outside of the tree",
+					    o.pid);
 		o.pid = 0;
 	}
 	if (!o.pid && !signo)
@@ -137,13 +143,15 @@ int locks_take(const Cpx__File *f, int fd, struct err *err)
 {
 	for (size_t i = 0; i < f->n_lock; i++)
 		if (take(f->lock[i], fd) < 0)
-			return errno == EAGAIN || errno == EACCES ?
-				err_set(err, -EBUSY, "another process holds a lock that it had") :
-				err_sys(err, -errno, "cannot lock it again");
+			return errno == EAGAIN || errno == EACCES
+				       ? err_set(err, -EBUSY,
+						 "another process holds a lock that it had")
+				       : err_sys(err, -errno, "cannot lock it again");
 	return 0;
 }
 
-int locks_settle(const Cpx__File *f, const Cpx__Task *task, int fd, struct batch *b, size_t *from, struct err *err)
+int locks_settle(const Cpx__File *f, const Cpx__Task *task, int fd, struct batch *b, size_t *from,
+		 struct err *err)
 {
 	for (; *from < f->n_lock; (*from)++) {
 		const Cpx__Lock *l = f->lock[*from];
@@ -163,7 +171,7 @@ int owner_settle(const Cpx__File *f, int fd, struct batch *b)
 	struct f_owner_ex o;
 
 	if (f->owner) {
-		o = (struct f_owner_ex){ .type = f->owner->type, .pid = f->owner->id };
+		o = (struct f_owner_ex){.type = f->owner->type, .pid = f->owner->id};
 		if (o.pid)
 			BATCH_CALL(b, SYS_fcntl, fd, F_SETOWN_EX, batch_in(b, &o, sizeof(o)));
 		if (f->owner->signo)

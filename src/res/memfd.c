@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * memfd_create(2): name, size, content, seals, mode, huge pages; shared by descriptors and mappings. The content is an
- * Object (objects.c); this is the descriptor's side: status flags and position.
+ * memfd_create(2): name, size, content, seals, mode, huge pages; shared by descriptors and
+ * mappings. The content is an Object (objects.c); this is the descriptor's side: status flags and
+ * position.
  */
 #include "res/objects.h"
 
@@ -40,8 +41,8 @@ static int body_new(Cpx__File *f, uint32_t object, struct err *err)
 static int memfd_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, struct err *err)
 {
 	Cpx__Object *object;
-	int r = objects_add(c, p->t, CPX__OBJECT__TYPE__MEMFD, p->st.st_dev, p->st.st_ino, p->st.st_size, p->dup,
-			    0, 0, 0, &object, err);
+	int r = objects_add(c, p->t, CPX__OBJECT__TYPE__MEMFD, p->st.st_dev, p->st.st_ino,
+			    p->st.st_size, p->dup, 0, 0, 0, &object, err);
 
 	return r < 0 ? r : body_new(f, object->id, err);
 }
@@ -51,9 +52,10 @@ bool memfd_is_mapped(const struct mapped_file *m)
 	return m->is_deleted && is_named(m->path);
 }
 
-/* Without the right to open the link (cap_checkpoint_restore) and without any descriptor, size and content
- * are what the mappings show; seals are unknown and cannot matter without a descriptor. */
-static int add_mapped_object(struct dump_ctx *c, const struct mapped_file *m, Cpx__Object **ret, struct err *err)
+/* Without the right to open the link (cap_checkpoint_restore) and without any descriptor, size and
+ * content are what the mappings show; seals are unknown and cannot matter without a descriptor. */
+static int add_mapped_object(struct dump_ctx *c, const struct mapped_file *m, Cpx__Object **ret,
+			     struct err *err)
 {
 	struct object_view view;
 	_cleanup_close_ int fd = -1;
@@ -65,13 +67,17 @@ static int add_mapped_object(struct dump_ctx *c, const struct mapped_file *m, Cp
 	if (fd >= 0 && fstat(fd, &st) < 0)
 		return err_sys(err, -errno, "cannot examine it");
 	if (fd < 0 && view.len == 0)
-		return refuse_mapping(c, m, "cannot be checkpointed: only a cpx with cap_checkpoint_restore may read "
-				      "this memory file");
+		return refuse_mapping(
+			c, m,
+			"cannot be checkpointed: only a cpx with cap_checkpoint_restore may read "
+			"this memory file");
 	return objects_add_view(c, m->t, CPX__OBJECT__TYPE__MEMFD, st.st_dev, st.st_ino,
-				fd >= 0 ? (uint64_t)st.st_size : view.offset + view.len, fd, &view, ret, err);
+				fd >= 0 ? (uint64_t)st.st_size : view.offset + view.len, fd, &view,
+				ret, err);
 }
 
-int memfd_dump_mapped(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f, struct err *err)
+int memfd_dump_mapped(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f,
+		      struct err *err)
 {
 	const char *name = m->path + sizeof(prefix) - 1;
 	Cpx__Object *object = NULL;
@@ -93,7 +99,9 @@ int memfd_add_view(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f
 
 static int memfd_check(struct restore_ctx *c, const Cpx__File *f, struct err *err)
 {
-	return image_object(c->image, f->memfd->object) ? 0 : err_set(err, -EBADMSG, "a memfd has no content");
+	return image_object(c->image, f->memfd->object)
+		       ? 0
+		       : err_set(err, -EBADMSG, "a memfd has no content");
 }
 
 static int memfd_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, struct err *err)

@@ -2,10 +2,11 @@
 /*
  * Shared content at dump time: shared anonymous memory, memfds, SysV segments, deleted files.
  *
- * A twin does not own it, so it is copied aside while the tree is frozen: only what is populated (SEEK_DATA of a description of our
- * own, made through /proc/self/fd) and not zero goes into a memfd, at the same offsets, from which the chunks are written later.
- * Where cpx may not open the object (/proc/PID/map_files needs cap_checkpoint_restore) it is read through the tasks
- * that map it, by /proc/PID/mem; reading fills its holes with zero pages then.
+ * A twin does not own it, so it is copied aside while the tree is frozen: only what is populated
+ * (SEEK_DATA of a description of our own, made through /proc/self/fd) and not zero goes into a
+ * memfd, at the same offsets, from which the chunks are written later. Where cpx may not open the
+ * object (/proc/PID/map_files needs cap_checkpoint_restore) it is read through the tasks that map
+ * it, by /proc/PID/mem; reading fills its holes with zero pages then.
  */
 #include "res/objects.h"
 
@@ -19,10 +20,12 @@
 
 /* ---- finding and adding ---- */
 
-static struct object_entry *find(const struct object_table *ot, Cpx__Object__Type type, uint64_t dev, uint64_t ino)
+static struct object_entry *find(const struct object_table *ot, Cpx__Object__Type type,
+				 uint64_t dev, uint64_t ino)
 {
 	for (size_t i = 0; i < ot->n; i++)
-		if (ot->entry[i].object->type == type && ot->entry[i].dev == dev && ot->entry[i].ino == ino)
+		if (ot->entry[i].object->type == type && ot->entry[i].dev == dev &&
+		    ot->entry[i].ino == ino)
 			return &ot->entry[i];
 	return NULL;
 }
@@ -34,7 +37,8 @@ static struct object_table *table_of(struct dump_ctx *c)
 	return c->objects;
 }
 
-static struct object_entry *entry_new(struct object_table *ot, Cpx__Object__Type type, uint64_t dev, uint64_t ino)
+static struct object_entry *entry_new(struct object_table *ot, Cpx__Object__Type type, uint64_t dev,
+				      uint64_t ino)
 {
 	struct object_entry *e;
 	Cpx__Object *o = msg_new(sizeof(*o), (void (*)(void *))cpx__object__init);
@@ -46,7 +50,7 @@ static struct object_entry *entry_new(struct object_table *ot, Cpx__Object__Type
 	o->id = OBJECT_ID_BASE + ot->n;
 	o->type = type;
 	e = &ot->entry[ot->n++];
-	*e = (struct object_entry){ .object = o, .dev = dev, .ino = ino, .source = -1, .copy = -1 };
+	*e = (struct object_entry){.object = o, .dev = dev, .ino = ino, .source = -1, .copy = -1};
 	return e;
 }
 
@@ -75,7 +79,8 @@ static int take_memfd_name(Cpx__Object *o, int fd)
 	len = n > 0 ? (size_t)n : 0;
 	if (strncmp(text, prefix, sizeof(prefix) - 1) != 0)
 		return 0;
-	if (len >= sizeof(prefix) + sizeof(suffix) - 2 && strcmp(text + len - (sizeof(suffix) - 1), suffix) == 0)
+	if (len >= sizeof(prefix) + sizeof(suffix) - 2 &&
+	    strcmp(text + len - (sizeof(suffix) - 1), suffix) == 0)
 		len -= sizeof(suffix) - 1;
 	return msg_set_bytes(&o->name, text + sizeof(prefix) - 1, len - (sizeof(prefix) - 1));
 }
@@ -113,7 +118,8 @@ static int take_attributes(Cpx__Object *o, int fd, struct err *err)
 static int add_view(struct object_entry *e, const struct object_view *v)
 {
 	for (size_t i = 0; i < e->nviews; i++)
-		if (!e->view[i].is_private && e->view[i].offset == v->offset && e->view[i].len >= v->len)
+		if (!e->view[i].is_private && e->view[i].offset == v->offset &&
+		    e->view[i].len >= v->len)
 			return 0; /* seen through another task already */
 	if (grow(&e->view, &e->maxviews, e->nviews, sizeof(*e->view)) < 0)
 		return -ENOMEM;
@@ -121,7 +127,8 @@ static int add_view(struct object_entry *e, const struct object_view *v)
 	return 0;
 }
 
-static int add_content(struct object_entry *e, int dup, const struct object_view *v, struct err *err)
+static int add_content(struct object_entry *e, int dup, const struct object_view *v,
+		       struct err *err)
 {
 	int r = 0;
 
@@ -138,18 +145,21 @@ static int add_content(struct object_entry *e, int dup, const struct object_view
 	return r;
 }
 
-static int refuse_huge_segment(struct dump_ctx *c, const struct tracee *t, const struct object_entry *e)
+static int refuse_huge_segment(struct dump_ctx *c, const struct tracee *t,
+			       const struct object_entry *e)
 {
 	char object[64];
 
 	if (e->object->type != CPX__OBJECT__TYPE__SYSV || !e->object->hugepage_shift)
 		return 0;
 	snprintf(object, sizeof(object), "SysV segment %d", (int)e->ino);
-	return refuse(c->refusals, t->pid, t->comm, object, "cannot be checkpointed: it uses huge pages");
+	return refuse(c->refusals, t->pid, t->comm, object,
+		      "cannot be checkpointed: it uses huge pages");
 }
 
-int objects_add_view(struct dump_ctx *c, struct tracee *t, Cpx__Object__Type type, uint64_t dev, uint64_t ino,
-		     uint64_t size, int dup, const struct object_view *view, Cpx__Object **ret, struct err *err)
+int objects_add_view(struct dump_ctx *c, struct tracee *t, Cpx__Object__Type type, uint64_t dev,
+		     uint64_t ino, uint64_t size, int dup, const struct object_view *view,
+		     Cpx__Object **ret, struct err *err)
 {
 	struct object_table *ot = table_of(c);
 	struct object_entry *e = ot ? find(ot, type, dev, ino) : NULL;
@@ -172,11 +182,12 @@ int objects_add_view(struct dump_ctx *c, struct tracee *t, Cpx__Object__Type typ
 	return r;
 }
 
-int objects_add(struct dump_ctx *c, struct tracee *t, Cpx__Object__Type type, uint64_t dev, uint64_t ino,
-		uint64_t size, int dup, uint64_t addr, uint64_t addr_len, uint64_t addr_offset, Cpx__Object **ret,
-		struct err *err)
+int objects_add(struct dump_ctx *c, struct tracee *t, Cpx__Object__Type type, uint64_t dev,
+		uint64_t ino, uint64_t size, int dup, uint64_t addr, uint64_t addr_len,
+		uint64_t addr_offset, Cpx__Object **ret, struct err *err)
 {
-	struct object_view view = { .pid = t->pid, .addr = addr, .len = addr_len, .offset = addr_offset };
+	struct object_view view = {
+		.pid = t->pid, .addr = addr, .len = addr_len, .offset = addr_offset};
 
 	return objects_add_view(c, t, type, dev, ino, size, dup, &view, ret, err);
 }
@@ -258,7 +269,8 @@ static ssize_t read_at(int fd, uint8_t *buf, size_t len, uint64_t from)
 	return done;
 }
 
-/* Copies a range from a file (the object, or a task's memory) to offset of the copy; less if the file ends. */
+/* Copies a range from a file (the object, or a task's memory) to offset of the copy; less if the
+ * file ends. */
 static int copy_range(int fd, uint64_t from, uint64_t len, uint64_t offset, int copy, uint8_t *buf,
 		      uint64_t *ret_end, struct err *err)
 {
@@ -287,7 +299,8 @@ static int copy_range(int fd, uint64_t from, uint64_t len, uint64_t offset, int 
 	return 0;
 }
 
-/* Finds the next populated part at or after *start. Where the file system does not know, all of it. */
+/* Finds the next populated part at or after *start. Where the file system does not know, all of it.
+ */
 static bool next_data(const struct object_entry *e, uint64_t *start, uint64_t *end)
 {
 	off_t data, hole;
@@ -353,8 +366,8 @@ static uint64_t next_run(int pagemap, uint64_t addr, uint64_t len, bool *ret_cha
 
 /* Changed pages are stored with the memory of the task. What the file holds there is seen by nobody
  * (if another mapping shows it, it is taken from there). */
-static int copy_private(const struct object_view *v, int mem, int copy, uint8_t *buf, uint64_t *ret_end,
-			struct err *err)
+static int copy_private(const struct object_view *v, int mem, int copy, uint8_t *buf,
+			uint64_t *ret_end, struct err *err)
 {
 	_cleanup_close_ int pagemap = open_of(v->pid, "pagemap", err);
 	int r = pagemap < 0 ? pagemap : 0;
@@ -365,27 +378,30 @@ static int copy_private(const struct object_view *v, int mem, int copy, uint8_t 
 		if (changed)
 			*ret_end = v->offset + at + run;
 		else
-			r = copy_range(mem, v->addr + at, run, v->offset + at, copy, buf, ret_end, err);
+			r = copy_range(mem, v->addr + at, run, v->offset + at, copy, buf, ret_end,
+				       err);
 		if (*ret_end < v->offset + at + run)
 			break; /* behind the end of the file there is nothing */
 	}
 	return r;
 }
 
-static int copy_view(const struct object_view *v, int copy, uint8_t *buf, uint64_t *ret_end, struct err *err)
+static int copy_view(const struct object_view *v, int copy, uint8_t *buf, uint64_t *ret_end,
+		     struct err *err)
 {
 	_cleanup_close_ int mem = open_of(v->pid, "mem", err);
 
 	if (mem < 0)
 		return mem;
-	return v->is_private ? copy_private(v, mem, copy, buf, ret_end, err) :
-			       copy_range(mem, v->addr, v->len, v->offset, copy, buf, ret_end, err);
+	return v->is_private ? copy_private(v, mem, copy, buf, ret_end, err)
+			     : copy_range(mem, v->addr, v->len, v->offset, copy, buf, ret_end, err);
 }
 
 /* The size of a file that cannot be opened is what its mappings can show. */
 static int copy_from_views(struct object_entry *e, uint8_t *buf, struct err *err)
 {
-	bool is_file = e->object->type == CPX__OBJECT__TYPE__GHOST_FILE || e->object->type == CPX__OBJECT__TYPE__MEMFD;
+	bool is_file = e->object->type == CPX__OBJECT__TYPE__GHOST_FILE ||
+		       e->object->type == CPX__OBJECT__TYPE__MEMFD;
 	uint64_t size = 0;
 
 	for (size_t i = 0; i < e->nviews; i++) {
@@ -442,14 +458,16 @@ struct pending_chunk {
 
 static int flush(struct pending_chunk *p, struct err *err)
 {
-	int r = p->n ? image_write_chunk(p->w, p->object, CHUNK_DATA, p->ext, p->n, p->data, err) : 0;
+	int r = p->n ? image_write_chunk(p->w, p->object, CHUNK_DATA, p->ext, p->n, p->data, err)
+		     : 0;
 
 	p->n = 0;
 	p->used = 0;
 	return r;
 }
 
-static int add_extent(struct pending_chunk *p, int copy, uint64_t start, uint64_t end, struct err *err)
+static int add_extent(struct pending_chunk *p, int copy, uint64_t start, uint64_t end,
+		      struct err *err)
 {
 	int r = 0;
 
@@ -458,8 +476,9 @@ static int add_extent(struct pending_chunk *p, int copy, uint64_t start, uint64_
 		ssize_t n = read_at(copy, p->data + p->used, len, start);
 
 		if (n != (ssize_t)len)
-			return err_sys(err, n < 0 ? (int)n : -EIO, "cannot read the copy of shared memory");
-		p->ext[p->n++] = (struct extent){ .addr = start, .len = len };
+			return err_sys(err, n < 0 ? (int)n : -EIO,
+				       "cannot read the copy of shared memory");
+		p->ext[p->n++] = (struct extent){.addr = start, .len = len};
 		p->used += len;
 		start += len;
 		if (p->n == EXTENTS_MAX || p->used == CHUNK_MAX)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Shared content at restore: made once, in the coordinator, filled chunk by chunk, and inherited by the tasks as
- * descriptors (memfds, deleted files), as mappings (shared anonymous memory), or found by id (SysV).
+ * Shared content at restore: made once, in the coordinator, filled chunk by chunk, and inherited by
+ * the tasks as descriptors (memfds, deleted files), as mappings (shared anonymous memory), or found
+ * by id (SysV).
  */
 #include "base/log.h"
 #include "res/objects.h"
@@ -36,10 +37,13 @@ size_t objects_index(const struct restore_ctx *c, uint32_t id)
 
 static int check_one(struct restore_ctx *c, const Cpx__Object *o, struct err *err)
 {
-	if (o->size > SIZE_LIMIT || o->name.len > 249 || (o->name.len && memchr(o->name.data, '\0', o->name.len)))
-		return err_set(err, -EBADMSG, "object %u: the image holds an impossible size or name", o->id);
+	if (o->size > SIZE_LIMIT || o->name.len > 249 ||
+	    (o->name.len && memchr(o->name.data, '\0', o->name.len)))
+		return err_set(err, -EBADMSG,
+			       "object %u: the image holds an impossible size or name", o->id);
 	if (o->hugepage_shift && (o->hugepage_shift < 13 || o->hugepage_shift > 40))
-		return err_set(err, -EBADMSG, "object %u: the image holds an impossible page size", o->id);
+		return err_set(err, -EBADMSG, "object %u: the image holds an impossible page size",
+			       o->id);
 	return o->type == CPX__OBJECT__TYPE__SYSV ? sysvshm_check(c, o, err) : 0;
 }
 
@@ -74,7 +78,8 @@ static int set_size(int fd, const Cpx__Object *o, struct err *err)
 {
 	if (ftruncate(fd, o->size) == 0)
 		return fd;
-	int r = err_sys(err, -errno, "cannot make a file of %llu bytes", (unsigned long long)o->size);
+	int r = err_sys(err, -errno, "cannot make a file of %llu bytes",
+			(unsigned long long)o->size);
 
 	close(fd);
 	return r;
@@ -95,8 +100,8 @@ static int make_memfd(const Cpx__Object *o, struct err *err)
 	return fd < 0 ? err_sys(err, -errno, "cannot make memfd '%s'", name) : set_size(fd, o, err);
 }
 
-/* Under its old name where that is free, so that /proc says "/old/name (deleted)"; else nearby; else
- * in /tmp. */
+/* Under its old name where that is free, so that /proc says "/old/name (deleted)"; else nearby;
+ * else in /tmp. */
 static int make_unnamed(const char *path, struct err *err)
 {
 	const char *slash = strrchr(path, '/');
@@ -189,7 +194,8 @@ static int stage(struct restore_ctx *c, size_t i, uint64_t *at, struct err *err)
 		       MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0);
 
 	if (p == MAP_FAILED)
-		return err_sys(err, -errno, "cannot map %llu bytes of shared memory", (unsigned long long)len);
+		return err_sys(err, -errno, "cannot map %llu bytes of shared memory",
+			       (unsigned long long)len);
 	if ((uint64_t)p != start) {
 		munmap(p, len);
 		return err_set(err, -EEXIST, "the place for shared memory is taken");
@@ -246,7 +252,8 @@ int objects_shmid(const struct restore_ctx *c, uint32_t object_id)
 
 /* ---- content ---- */
 
-static int fill_extent(struct restore_ctx *c, size_t i, const struct extent *e, const uint8_t *data, struct err *err)
+static int fill_extent(struct restore_ctx *c, size_t i, const struct extent *e, const uint8_t *data,
+		       struct err *err)
 {
 	uint64_t size = c->image->object[i]->size, len = MIN(e->len, size - e->addr), done = 0;
 
@@ -264,19 +271,22 @@ static int fill_extent(struct restore_ctx *c, size_t i, const struct extent *e, 
 	return 0;
 }
 
-int objects_fill(struct restore_ctx *c, const struct chunk_ref *chunk, const void *data, struct err *err)
+int objects_fill(struct restore_ctx *c, const struct chunk_ref *chunk, const void *data,
+		 struct err *err)
 {
 	size_t i = objects_index(c, chunk->object);
 	const uint8_t *p = data;
 
 	if (i == SIZE_MAX || !c->object_fd || (!c->object_map[i] && c->object_fd[i] < 0))
-		return err_set(err, -EBADMSG, "object %u: has content but is not there", chunk->object);
+		return err_set(err, -EBADMSG, "object %u: has content but is not there",
+			       chunk->object);
 	for (unsigned k = 0; k < chunk->n; k++) {
 		const struct extent *e = &chunk->ext[k];
 		int r;
 
 		if (chunk->kind != CHUNK_DATA || e->addr >= c->image->object[i]->size)
-			return err_set(err, -EBADMSG, "object %u: has content outside of it", chunk->object);
+			return err_set(err, -EBADMSG, "object %u: has content outside of it",
+				       chunk->object);
 		r = fill_extent(c, i, e, p, err);
 		if (r < 0)
 			return r;
@@ -290,8 +300,9 @@ int objects_fill(struct restore_ctx *c, const struct chunk_ref *chunk, const voi
 /* Owner and mode as far as we may: an ordinary user cannot give files away. */
 static void set_attributes(int fd, const Cpx__Object *o)
 {
-	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT },
-				     { .tv_sec = o->mtime_ns / 1000000000, .tv_nsec = o->mtime_ns % 1000000000 } };
+	struct timespec times[2] = {
+		{.tv_nsec = UTIME_OMIT},
+		{.tv_sec = o->mtime_ns / 1000000000, .tv_nsec = o->mtime_ns % 1000000000}};
 	struct stat st;
 
 	if (!o->has_mode || fstat(fd, &st) < 0)
@@ -306,10 +317,12 @@ static int seal(int fd, const Cpx__Object *o, uint32_t seals, struct err *err)
 {
 	if (o->type != CPX__OBJECT__TYPE__MEMFD || !seals || fcntl(fd, F_ADD_SEALS, seals) == 0)
 		return 0;
-	return err_sys(err, -errno, "cannot seal memfd '%.*s'", (int)o->name.len, (const char *)o->name.data);
+	return err_sys(err, -errno, "cannot seal memfd '%.*s'", (int)o->name.len,
+		       (const char *)o->name.data);
 }
 
-/* Seals that must wait for the tree's own writable mappings, and the seal on sealing behind them. */
+/* Seals that must wait for the tree's own writable mappings, and the seal on sealing behind them.
+ */
 static uint32_t late_seals(const Cpx__Object *o)
 {
 	return o->seals & F_SEAL_FUTURE_WRITE ? o->seals & (F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) : 0;
@@ -328,8 +341,8 @@ static void unmap_one(struct restore_ctx *c, size_t i)
 	c->object_map[i] = NULL;
 }
 
-/* Tasks inherit what is open now. A file that may be written to cannot be anybody's program, so that it is closed
- * as soon as its descriptions exist. */
+/* Tasks inherit what is open now. A file that may be written to cannot be anybody's program, so
+ * that it is closed as soon as its descriptions exist. */
 int objects_finish(struct restore_ctx *c, struct err *err)
 {
 	int r = 0;

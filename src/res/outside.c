@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Who else has it: looks for pipes and sockets of the tree among the descriptors of all processes that are not
- * in the tree (/proc/PID/fd of those that we may read). What is found is refused, naming the process.
+ * Who else has it: looks for pipes and sockets of the tree among the descriptors of all processes
+ * that are not in the tree (/proc/PID/fd of those that we may read). What is found is refused,
+ * naming the process.
  */
 #include "res/files.h"
 
@@ -35,11 +36,13 @@ static int report(struct dump_ctx *c, struct watch *w, int dir, pid_t pid)
 	const struct file_ops *ops = files_entry(c, w->file)->ops;
 	char comm[64] = "?";
 
-	w->is_reported = true;
+	files_entry(c, w->file)->is_outside = true;
 	proc_comm(dir, comm, sizeof(comm), NULL);
-	return files_refuse_entry(c, w->file, ops->name, "cannot be checkpointed: process %d (%s), which is outside of "
-				  "the tree, has %s open too; dump a common parent of both, or redirect it to a file",
-				  pid, comm, w->link);
+	return files_refuse_entry(
+		c, w->file, ops->name,
+		"cannot be checkpointed: process %d (%s), which is outside of "
+		"the tree, has %s open too; dump a common parent of both, or redirect it to a file",
+		pid, comm, w->link);
 }
 
 static int scan_process(struct dump_ctx *c, int dir, pid_t pid)
@@ -60,7 +63,7 @@ static int scan_process(struct dump_ctx *c, int dir, pid_t pid)
 			continue;
 		link[n] = '\0';
 		w = find_watch(c->files, link);
-		if (w && !w->is_reported)
+		if (w && !files_entry(c, w->file)->is_outside)
 			r = report(c, w, dir, pid);
 	}
 	return r;
@@ -79,17 +82,10 @@ int outside_scan(struct dump_ctx *c, struct err *err)
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		_cleanup_close_ int dir = -1;
 
-		if (pid[i] == getpid() || files_tree_has(c, pid[i]) || proc_open(c->proc_fd, pid[i], 0, &dir, NULL) < 0)
+		if (pid[i] == getpid() || files_tree_has(c, pid[i]) ||
+		    proc_open(c->proc_fd, pid[i], 0, &dir, NULL) < 0)
 			continue;
 		r = scan_process(c, dir, pid[i]);
 	}
 	return r < 0 ? err_nomem(err) : 0;
-}
-
-bool outside_is_reported(const struct dump_ctx *c, const Cpx__File *f)
-{
-	for (size_t i = 0; i < c->files->nwatch; i++)
-		if (c->files->watch[i].file == f && c->files->watch[i].is_reported)
-			return true;
-	return false;
 }

@@ -18,20 +18,23 @@ static bool pathonly_match(const struct fd_probe *p)
 	return p->flags & O_PATH;
 }
 
-static int pathonly_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, struct err *err)
+static int pathonly_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f,
+			 struct err *err)
 {
 	f->path_only = msg_new(sizeof(*f->path_only), (void (*)(void *))cpx__path_only__init);
 	if (!f->path_only)
 		return err_nomem(err);
 	if (p->link[0] != '/')
-		return files_refuse(c, p, "O_PATH", "cannot be checkpointed: %s has no path", p->link);
+		return files_refuse(c, p, "O_PATH", "cannot be checkpointed: %s has no path",
+				    p->link);
 	return path_dump(c, p, "O_PATH", &f->path_only->path, err);
 }
 
 static int pathonly_check(struct restore_ctx *c, const Cpx__File *f, struct err *err)
 {
 	if (!f->path_only->path)
-		return err_set(err, -EBADMSG, "the image holds an O_PATH descriptor without a path");
+		return err_set(err, -EBADMSG,
+			       "the image holds an O_PATH descriptor without a path");
 	return path_check(c, f->path_only->path, f->path_only->path->mode & S_IFMT, "file", err);
 }
 
@@ -42,7 +45,8 @@ static int pathonly_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd,
 
 	if (r < 0)
 		return r;
-	/* The path is resolved already; if its end is a symbolic link, O_NOFOLLOW is among the flags. */
+	/* The path is resolved already; if its end is a symbolic link, O_NOFOLLOW is among the
+	 * flags. */
 	r = file_open_path(c, path, f->flags & (O_PATH | O_DIRECTORY | O_NOFOLLOW), err);
 	if (r < 0)
 		return r;

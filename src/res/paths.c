@@ -18,8 +18,8 @@ static bool is_same(const char *path, const struct stat *st)
 {
 	struct stat now;
 
-	return fstatat(AT_FDCWD, path, &now, AT_SYMLINK_NOFOLLOW) == 0 && now.st_dev == st->st_dev &&
-	       now.st_ino == st->st_ino;
+	return fstatat(AT_FDCWD, path, &now, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       now.st_dev == st->st_dev && now.st_ino == st->st_ino;
 }
 
 /* Another name of the file in the directory that its old name was in. */
@@ -30,12 +30,14 @@ static bool find_link(const char *path, const struct stat *st, char *link, size_
 	char dirname[PATH_MAX];
 	struct dirent *d;
 
-	if (!slash || snprintf(dirname, sizeof(dirname), "%.*s/", len, path) >= (int)sizeof(dirname))
+	if (!slash ||
+	    snprintf(dirname, sizeof(dirname), "%.*s/", len, path) >= (int)sizeof(dirname))
 		return false;
 	_cleanup_closedir_ DIR *dir = opendir(dirname);
 	while (dir && (d = readdir(dir)))
 		if (d->d_ino == st->st_ino &&
-		    snprintf(link, size, "%.*s/%s", len, path, d->d_name) < (int)size && is_same(link, st))
+		    snprintf(link, size, "%.*s/%s", len, path, d->d_name) < (int)size &&
+		    is_same(link, st))
 			return true;
 	return false;
 }
@@ -80,7 +82,8 @@ int path_record(const char *path, const struct stat *st, Cpx__Path **ret, struct
 	return 0;
 }
 
-int path_dump(struct dump_ctx *c, const struct fd_probe *p, const char *kind, Cpx__Path **ret, struct err *err)
+int path_dump(struct dump_ctx *c, const struct fd_probe *p, const char *kind, Cpx__Path **ret,
+	      struct err *err)
 {
 	char path[sizeof(p->link)], link[PATH_MAX];
 
@@ -96,8 +99,10 @@ int path_dump(struct dump_ctx *c, const struct fd_probe *p, const char *kind, Cp
 	case PATH_DIFFERENT:
 		break;
 	}
-	return files_refuse(c, p, kind, "cannot be checkpointed: '%s' is not the file that is open "
-			    "(replaced, mounted over, or in another mount namespace)", path);
+	return files_refuse(c, p, kind,
+			    "cannot be checkpointed: '%s' is not the file that is open "
+			    "(replaced, mounted over, or in another mount namespace)",
+			    path);
 }
 
 int path_text(const ProtobufCBinaryData *b, char *buf, size_t size, struct err *err)
@@ -109,7 +114,8 @@ int path_text(const ProtobufCBinaryData *b, char *buf, size_t size, struct err *
 	return 0;
 }
 
-int path_check(struct restore_ctx *c, const Cpx__Path *path, mode_t type, const char *kind, struct err *err)
+int path_check(struct restore_ctx *c, const Cpx__Path *path, mode_t type, const char *kind,
+	       struct err *err)
 {
 	char text[PATH_MAX];
 	struct stat st;
@@ -120,11 +126,14 @@ int path_check(struct restore_ctx *c, const Cpx__Path *path, mode_t type, const 
 	if (fstatat(AT_FDCWD, text, &st, AT_SYMLINK_NOFOLLOW) < 0) {
 		r = -errno;
 		if (r == -ENOENT || r == -ENOTDIR)
-			return refuse(c->refusals, 0, NULL, text, "cannot be restored: this %s is missing", kind);
-		return refuse(c->refusals, 0, NULL, text, "cannot be restored: this %s cannot be examined: %s",
-			      kind, strerror(-r));
+			return refuse(c->refusals, 0, NULL, text,
+				      "cannot be restored: this %s is missing", kind);
+		return refuse(c->refusals, 0, NULL, text,
+			      "cannot be restored: this %s cannot be examined: %s", kind,
+			      strerror(-r));
 	}
 	if ((st.st_mode & S_IFMT) != type)
-		return refuse(c->refusals, 0, NULL, text, "cannot be restored: it is not a %s any more", kind);
+		return refuse(c->refusals, 0, NULL, text,
+			      "cannot be restored: it is not a %s any more", kind);
 	return 0;
 }

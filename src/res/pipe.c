@@ -59,8 +59,9 @@ static int append_packet(Cpx__Pipe *b, size_t len)
 	return 0;
 }
 
-/* A read returns one packet where there are packets, and as much as fits where there are not: a short read with
- * more behind it was a packet. Lengths are kept until it is known that they mean nothing. */
+/* A read returns one packet where there are packets, and as much as fits where there are not: a
+ * short read with more behind it was a packet. Lengths are kept until it is known that they mean
+ * nothing. */
 static int drain_copy(int fd, size_t pending, Cpx__Pipe *b, bool *is_packet, struct err *err)
 {
 	uint8_t buf[4096];
@@ -75,11 +76,13 @@ static int drain_copy(int fd, size_t pending, Cpx__Pipe *b, bool *is_packet, str
 	if (n < 0 && errno != EAGAIN)
 		return err_sys(err, -errno, "cannot read the copy of a pipe");
 	if (b->data.len != pending)
-		return err_set(err, -EIO, "holds %zu bytes, of which %zu could be copied", pending, b->data.len);
+		return err_set(err, -EIO, "holds %zu bytes, of which %zu could be copied", pending,
+			       b->data.len);
 	return 0;
 }
 
-/* tee(2) links the buffers of one pipe into another: each takes a slot there, however short it is. */
+/* tee(2) links the buffers of one pipe into another: each takes a slot there, however short it is.
+ */
 static int copy_content(int fd, size_t pending, Cpx__Pipe *b, bool *is_packet, struct err *err)
 {
 	int capacity = b->capacity;
@@ -89,8 +92,10 @@ static int copy_content(int fd, size_t pending, Cpx__Pipe *b, bool *is_packet, s
 		return err_sys(err, -errno, "cannot make a pipe");
 	_cleanup_close_ int out = end[0], in = end[1];
 	if (fcntl(in, F_GETPIPE_SZ) < capacity && fcntl(in, F_SETPIPE_SZ, capacity) < 0)
-		return err_sys(err, -errno, "cannot make a pipe of %d bytes (see /proc/sys/fs/pipe-user-pages-soft)",
-			       capacity);
+		return err_sys(
+			err, -errno,
+			"cannot make a pipe of %d bytes (see /proc/sys/fs/pipe-user-pages-soft)",
+			capacity);
 	if (tee(fd, in, INT_MAX, SPLICE_F_NONBLOCK) < 0)
 		return err_sys(err, -errno, "cannot copy what is in the pipe");
 	return drain_copy(out, pending, b, is_packet, err);
@@ -108,11 +113,11 @@ static int fill(const struct fd_probe *p, struct ends *ends, Cpx__Pipe *first, s
 	return pending ? copy_content(p->dup, pending, first, &ends->is_packet, err) : 0;
 }
 
-/* POLLHUP at a read end: no writer; POLLERR at a write end: no reader (pipe_poll() in fs/pipe.c). A FIFO
- * that never had a writer shows nothing, so that there only a POLLHUP is a proof. */
+/* POLLHUP at a read end: no writer; POLLERR at a write end: no reader (pipe_poll() in fs/pipe.c). A
+ * FIFO that never had a writer shows nothing, so that there only a POLLHUP is a proof. */
 static void note_end(const struct fd_probe *p, struct ends *ends, Cpx__Pipe *b)
 {
-	struct pollfd pfd = { .fd = p->dup };
+	struct pollfd pfd = {.fd = p->dup};
 
 	ends->has_reader |= can_read(p->flags);
 	ends->has_writer |= can_write(p->flags);
@@ -164,8 +169,10 @@ static int pipe_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f,
 
 static int refuse_missing(struct dump_ctx *c, const Cpx__File *f, const char *end)
 {
-	return files_refuse_entry(c, f, f->pipe->is_fifo ? "FIFO" : "pipe", "cannot be checkpointed: its %s end is held "
-				  "by a process outside of the tree that cpx may not look at", end);
+	return files_refuse_entry(c, f, f->pipe->is_fifo ? "FIFO" : "pipe",
+				  "cannot be checkpointed: its %s end is held "
+				  "by a process outside of the tree that cpx may not look at",
+				  end);
 }
 
 static int pipe_complete(struct dump_ctx *c, Cpx__File *f, struct err *err)
@@ -177,7 +184,7 @@ static int pipe_complete(struct dump_ctx *c, Cpx__File *f, struct err *err)
 		return 0;
 	if (!ends->is_packet)
 		f->pipe->n_packet_len = 0;
-	if (outside_is_reported(c, f))
+	if (files_entry(c, f)->is_outside)
 		return 0;
 	/* A FIFO may wait for its first writer, without anybody. */
 	if (!ends->has_writer && !ends->lost_writer && !f->pipe->is_fifo)
@@ -202,8 +209,8 @@ static int pipe_check(struct restore_ctx *c, const Cpx__File *f, struct err *err
 		return err_set(err, -EBADMSG, "a pipe holds more than its capacity");
 	if (!b->is_fifo)
 		return 0;
-	return b->path ? path_check(c, b->path, S_IFIFO, "FIFO", err) :
-			 err_set(err, -EBADMSG, "the image holds a FIFO without a path");
+	return b->path ? path_check(c, b->path, S_IFIFO, "FIFO", err)
+		       : err_set(err, -EBADMSG, "the image holds a FIFO without a path");
 }
 
 static bool is_sibling(const Cpx__File *a, const Cpx__File *b)
@@ -219,8 +226,9 @@ static int write_all(int fd, const uint8_t *data, size_t len, struct err *err)
 
 	if (n == (ssize_t)len)
 		return 0;
-	return n < 0 ? err_sys(err, -errno, "cannot fill the pipe") :
-		       err_set(err, -ENOSPC, "cannot fill the pipe: only %zd of %zu bytes fit", n, len);
+	return n < 0 ? err_sys(err, -errno, "cannot fill the pipe")
+		     : err_set(err, -ENOSPC, "cannot fill the pipe: only %zd of %zu bytes fit", n,
+			       len);
 }
 
 static int write_content(int fd, const Cpx__Pipe *b, struct err *err)
@@ -244,9 +252,10 @@ static int prepare(int in, const Cpx__Pipe *b, struct err *err)
 	return write_content(in, b, err);
 }
 
-/* Everything of one pipe is opened at once, by whichever record comes first, while we hold both ends
- * so that no open blocks. */
-static int open_siblings(struct restore_ctx *c, const Cpx__File *f, int out, int in, struct err *err)
+/* Everything of one pipe is opened at once, by whichever record comes first, while we hold both
+ * ends so that no open blocks. */
+static int open_siblings(struct restore_ctx *c, const Cpx__File *f, int out, int in,
+			 struct err *err)
 {
 	for (size_t i = files_index(c, f); i < c->image->nfiles; i++) {
 		const Cpx__File *s = c->image->file[i];
@@ -254,8 +263,10 @@ static int open_siblings(struct restore_ctx *c, const Cpx__File *f, int out, int
 
 		if (!is_sibling(f, s) || c->file_fd[i] >= 0)
 			continue;
-		/* O_DIRECT means packets here, which only F_SETFL may set (setfl() in fs/fcntl.c) */
-		fd = file_reopen(c, can_write(s->flags) ? in : out, (s->flags & ~O_DIRECT) | O_NONBLOCK, err);
+		/* O_DIRECT means packets here, which only F_SETFL may set (setfl() in fs/fcntl.c)
+		 */
+		fd = file_reopen(c, can_write(s->flags) ? in : out,
+				 (s->flags & ~O_DIRECT) | O_NONBLOCK, err);
 		if (fd < 0)
 			return fd;
 		c->file_fd[i] = fd;
@@ -315,7 +326,8 @@ static int open_fifo(struct restore_ctx *c, const Cpx__File *f, struct err *err)
 	if (hold < 0)
 		return hold;
 	if (ioctl(hold, FIONREAD, &pending) == 0 && pending > 0)
-		return err_set(err, -EBUSY, "there is data in the FIFO already: another process uses it");
+		return err_set(err, -EBUSY,
+			       "there is data in the FIFO already: another process uses it");
 	if (f->pipe->n_packet_len && fcntl(hold, F_SETFL, O_DIRECT | O_NONBLOCK) < 0)
 		return err_sys(err, -errno, "cannot set packet mode");
 	r = is_fresh ? 0 : prepare(hold, f->pipe, err);

@@ -2,13 +2,14 @@
 /*
  * Regular files: descriptors (name, flags, position) and mapped files.
  *
- * A file that has lost its last name (a ghost) goes into the image whole, as an Object, up to the limit
- * of the dump, and is made again in its old directory, or in /tmp where that is gone. All its descriptions and
- * mappings share the one new inode. A file that lives under another name in the same directory gets its old
- * name back for the moment of opening it, so that /proc calls it as before.
+ * A file that has lost its last name (a ghost) goes into the image whole, as an Object, up to the
+ * limit of the dump, and is made again in its old directory, or in /tmp where that is gone. All its
+ * descriptions and mappings share the one new inode. A file that lives under another name in the
+ * same directory gets its old name back for the moment of opening it, so that /proc calls it as
+ * before.
  *
- * Cannot keep: change and birth times, extended attributes of a ghost. Refused: files of /proc/PID, memory objects of
- * drivers that look like files, files whose name leads elsewhere now.
+ * Cannot keep: change and birth times, extended attributes of a ghost. Refused: files of /proc/PID,
+ * memory objects of drivers that look like files, files whose name leads elsewhere now.
  */
 #include "res/objects.h"
 
@@ -31,8 +32,8 @@ static bool regular_match(const struct fd_probe *p)
 
 /* ---- dump ---- */
 
-/* A file of the kernel's own memory file system (shared anonymous memory, SysV segments) has a name that looks
- * like a path. */
+/* A file of the kernel's own memory file system (shared anonymous memory, SysV segments) has a name
+ * that looks like a path. */
 static bool is_kernel_memory(dev_t dev)
 {
 	_cleanup_close_ int fd = memfd_create("cpx", MFD_CLOEXEC);
@@ -66,20 +67,23 @@ static uint64_t content_size(const struct stat *st)
 
 static int refuse_ghost(struct dump_ctx *c, const struct fd_probe *p, const char *path)
 {
-	return files_refuse(c, p, "deleted file", "cannot be checkpointed: '%s' was deleted and holds %llu bytes, "
-			    "more than the limit of %llu (--ghost-limit raises it)", path,
-			    (unsigned long long)content_size(&p->st), (unsigned long long)c->ghost_limit);
+	return files_refuse(c, p, "deleted file",
+			    "cannot be checkpointed: '%s' was deleted and holds %llu bytes, "
+			    "more than the limit of %llu (--ghost-limit raises it)",
+			    path, (unsigned long long)content_size(&p->st),
+			    (unsigned long long)c->ghost_limit);
 }
 
-static int dump_ghost(struct dump_ctx *c, const struct fd_probe *p, const char *path, Cpx__File *f, struct err *err)
+static int dump_ghost(struct dump_ctx *c, const struct fd_probe *p, const char *path, Cpx__File *f,
+		      struct err *err)
 {
 	Cpx__Object *object;
 	int r;
 
 	if (content_size(&p->st) > c->ghost_limit)
 		return refuse_ghost(c, p, path) < 0 ? err_nomem(err) : 0;
-	r = objects_add(c, p->t, CPX__OBJECT__TYPE__GHOST_FILE, p->st.st_dev, p->st.st_ino, p->st.st_size,
-			p->dup, 0, 0, 0, &object, err);
+	r = objects_add(c, p->t, CPX__OBJECT__TYPE__GHOST_FILE, p->st.st_dev, p->st.st_ino,
+			p->st.st_size, p->dup, 0, 0, 0, &object, err);
 	if (r == 0)
 		f->regular->ghost = object->id;
 	return r;
@@ -102,25 +106,31 @@ static int dump_named(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f
 	case PATH_DELETED:
 		return dump_ghost(c, p, path, f, err);
 	case PATH_UNLINKED:
-		return msg_set_bytes(&f->regular->link_path, link, strlen(link)) < 0 ? err_nomem(err) : 0;
+		return msg_set_bytes(&f->regular->link_path, link, strlen(link)) < 0
+			       ? err_nomem(err)
+			       : 0;
 	case PATH_LOST:
-		return files_refuse(c, p, "regular file", "cannot be checkpointed: '%s' was deleted, and its other "
-				    "name (hard link) is not in the same directory", path);
+		return files_refuse(c, p, "regular file",
+				    "cannot be checkpointed: '%s' was deleted, and its other "
+				    "name (hard link) is not in the same directory",
+				    path);
 	case PATH_DIFFERENT:
 		break;
 	}
-	return files_refuse(c, p, "regular file", "cannot be checkpointed: '%s' is not the file that is open "
-			    "(replaced, mounted over, or in another mount namespace)", path);
+	return files_refuse(c, p, "regular file",
+			    "cannot be checkpointed: '%s' is not the file that is open "
+			    "(replaced, mounted over, or in another mount namespace)",
+			    path);
 }
 
 static int regular_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, struct err *err)
 {
 	if (is_of_process(p->link, p->dup))
-		return files_refuse(c, p, "file of /proc", "cannot be checkpointed: '%s' belongs to a process",
-				    p->link);
+		return files_refuse(c, p, "file of /proc",
+				    "cannot be checkpointed: '%s' belongs to a process", p->link);
 	if (p->st.st_nlink == 0 && is_kernel_memory(p->st.st_dev))
-		return files_refuse(c, p, "kernel memory object", "cannot be checkpointed: '%s' has no name",
-				    p->link);
+		return files_refuse(c, p, "kernel memory object",
+				    "cannot be checkpointed: '%s' has no name", p->link);
 	return dump_named(c, p, f, err);
 }
 
@@ -134,12 +144,14 @@ int refuse_mapping(struct dump_ctx *c, const struct mapped_file *m, const char *
 	va_start(ap, fmt);
 	vsnprintf(reason, sizeof(reason), fmt, ap);
 	va_end(ap);
-	snprintf(object, sizeof(object), "mapping of %s%s", m->path, m->is_deleted ? " (deleted)" : "");
+	snprintf(object, sizeof(object), "mapping of %s%s", m->path,
+		 m->is_deleted ? " (deleted)" : "");
 	return refuse(c->refusals, m->t->pid, m->t->comm, object, "%s", reason);
 }
 
 /* Where the mapping that the link names is, for reading it through the task. */
-static int find_view(struct dump_ctx *c, const struct mapped_file *m, struct object_view *ret, struct err *err)
+static int find_view(struct dump_ctx *c, const struct mapped_file *m, struct object_view *ret,
+		     struct err *err)
 {
 	const char *range = strrchr(m->proc_link, '/');
 	unsigned long long start, end;
@@ -155,14 +167,17 @@ static int find_view(struct dump_ctx *c, const struct mapped_file *m, struct obj
 		r = proc_maps(dir, &vmas, err);
 	v = r == 0 ? proc_vmas_find(&vmas, start) : NULL;
 	if (v)
-		*ret = (struct object_view){ .pid = m->t->pid, .addr = start, .len = end - start,
-					     .offset = v->offset + (start - v->start), .is_private = m->is_private };
+		*ret = (struct object_view){.pid = m->t->pid,
+					    .addr = start,
+					    .len = end - start,
+					    .offset = v->offset + (start - v->start),
+					    .is_private = m->is_private};
 	proc_vmas_release(&vmas);
 	return r;
 }
 
-int mapped_open(struct dump_ctx *c, const struct mapped_file *m, int *ret_fd, struct object_view *ret_view,
-		struct err *err)
+int mapped_open(struct dump_ctx *c, const struct mapped_file *m, int *ret_fd,
+		struct object_view *ret_view, struct err *err)
 {
 	int fd = -1;
 
@@ -181,7 +196,8 @@ int mapped_open(struct dump_ctx *c, const struct mapped_file *m, int *ret_fd, st
 
 /* Content of a deleted file that is mapped: through the link where we may open it, else what the
  * mapping shows, which for a private one need not be what the file holds. */
-static int dump_mapped_ghost(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f, struct err *err)
+static int dump_mapped_ghost(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f,
+			     struct err *err)
 {
 	struct object_view view;
 	_cleanup_close_ int fd = -1;
@@ -194,14 +210,19 @@ static int dump_mapped_ghost(struct dump_ctx *c, const struct mapped_file *m, Cp
 	if (fd >= 0 && fstat(fd, &st) < 0)
 		return err_sys(err, -errno, "cannot examine it");
 	if (fd < 0 && view.len == 0)
-		return refuse_mapping(c, m, "cannot be checkpointed: the file was deleted, and only a cpx with "
-				      "cap_checkpoint_restore may read it");
+		return refuse_mapping(
+			c, m,
+			"cannot be checkpointed: the file was deleted, and only a cpx with "
+			"cap_checkpoint_restore may read it");
 	if (fd >= 0 ? content_size(&st) > c->ghost_limit : view.len > c->ghost_limit)
-		return refuse_mapping(c, m, "cannot be checkpointed: the file was deleted and is larger than the "
-				      "limit of %llu bytes (--ghost-limit raises it)",
-				      (unsigned long long)c->ghost_limit);
+		return refuse_mapping(
+			c, m,
+			"cannot be checkpointed: the file was deleted and is larger than the "
+			"limit of %llu bytes (--ghost-limit raises it)",
+			(unsigned long long)c->ghost_limit);
 	r = objects_add_view(c, m->t, CPX__OBJECT__TYPE__GHOST_FILE, st.st_dev, st.st_ino,
-			     fd >= 0 ? (uint64_t)st.st_size : view.offset + view.len, fd, &view, &object, err);
+			     fd >= 0 ? (uint64_t)st.st_size : view.offset + view.len, fd, &view,
+			     &object, err);
 	if (r == 0)
 		f->regular->ghost = object->id;
 	return r;
@@ -212,7 +233,8 @@ int regular_add_view(struct dump_ctx *c, const struct mapped_file *m, Cpx__File 
 	return dump_mapped_ghost(c, m, f, err);
 }
 
-int regular_dump_mapped(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f, struct err *err)
+int regular_dump_mapped(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f,
+			struct err *err)
 {
 	char path[PATH_MAX + 16], link[PATH_MAX];
 	struct stat st = m->st;
@@ -220,8 +242,10 @@ int regular_dump_mapped(struct dump_ctx *c, const struct mapped_file *m, Cpx__Fi
 	int r;
 
 	if (st.st_mode && !S_ISREG(st.st_mode))
-		return refuse_mapping(c, m, "cannot be checkpointed: a mapped %s", S_ISCHR(st.st_mode) ?
-				      "device may hold state that cpx cannot see" : "object of this kind is unknown");
+		return refuse_mapping(c, m, "cannot be checkpointed: a mapped %s",
+				      S_ISCHR(st.st_mode)
+					      ? "device may hold state that cpx cannot see"
+					      : "object of this kind is unknown");
 	snprintf(path, sizeof(path), "%s%s", m->path, m->is_deleted ? " (deleted)" : "");
 	if (!st.st_mode) /* whether it has other names is unknown: look for one */
 		st.st_nlink = 1;
@@ -232,12 +256,17 @@ int regular_dump_mapped(struct dump_ctx *c, const struct mapped_file *m, Cpx__Fi
 	if (r < 0)
 		return r;
 	if (state == PATH_UNLINKED)
-		return msg_set_bytes(&f->regular->link_path, link, strlen(link)) < 0 ? err_nomem(err) : 0;
+		return msg_set_bytes(&f->regular->link_path, link, strlen(link)) < 0
+			       ? err_nomem(err)
+			       : 0;
 	if (state == PATH_DELETED || (state == PATH_LOST && !m->st.st_mode))
 		return dump_mapped_ghost(c, m, f, err);
 	if (state != PATH_SAME)
-		return refuse_mapping(c, m, "cannot be checkpointed: the path does not lead to the file that is mapped "
-				      "(deleted with another hard link left, replaced, or in another mount namespace)");
+		return refuse_mapping(
+			c, m,
+			"cannot be checkpointed: the path does not lead to the file that is mapped "
+			"(deleted with another hard link left, replaced, or in another mount "
+			"namespace)");
 	return 0;
 }
 
@@ -257,24 +286,31 @@ static int regular_check(struct restore_ctx *c, const Cpx__File *f, struct err *
 	int r;
 
 	if (b->ghost)
-		return image_object(c->image, b->ghost) ? 0 : err_set(err, -EBADMSG, "a deleted file has no content");
+		return image_object(c->image, b->ghost)
+			       ? 0
+			       : err_set(err, -EBADMSG, "a deleted file has no content");
 	if (!b->path)
 		return err_set(err, -EBADMSG, "the image holds a regular file without a path");
 	r = path_text(b->link_path.len ? &b->link_path : &b->path->path, text, sizeof(text), err);
 	if (r < 0)
 		return r;
 	if (b->link_path.len)
-		return stat(text, &st) == 0 && S_ISREG(st.st_mode) ? 0 :
-			refuse(c->refusals, 0, NULL, text, "cannot be restored: this regular file is missing");
+		return stat(text, &st) == 0 && S_ISREG(st.st_mode)
+			       ? 0
+			       : refuse(c->refusals, 0, NULL, text,
+					"cannot be restored: this regular file is missing");
 	r = path_check(c, b->path, S_IFREG, "regular file", err);
-	if (r == 0 && b->mapped_private && stat(text, &st) == 0 && S_ISREG(st.st_mode) && is_changed(b->path, &st))
-		r = refuse(c->refusals, 0, NULL, text, "cannot be restored: this file is mapped, and it has changed "
+	if (r == 0 && b->mapped_private && stat(text, &st) == 0 && S_ISREG(st.st_mode) &&
+	    is_changed(b->path, &st))
+		r = refuse(c->refusals, 0, NULL, text,
+			   "cannot be restored: this file is mapped, and it has changed "
 			   "since the dump (size or modification time)");
 	return r;
 }
 
 /* Gives the file its old name for the moment, if that is free and we may. */
-static int open_unlinked(struct restore_ctx *c, const char *path, const char *link, uint32_t flags, struct err *err)
+static int open_unlinked(struct restore_ctx *c, const char *path, const char *link, uint32_t flags,
+			 struct err *err)
 {
 	int fd;
 
@@ -285,7 +321,8 @@ static int open_unlinked(struct restore_ctx *c, const char *path, const char *li
 	return fd;
 }
 
-static int open_by_name(struct restore_ctx *c, const Cpx__RegularFile *b, uint32_t flags, struct err *err)
+static int open_by_name(struct restore_ctx *c, const Cpx__RegularFile *b, uint32_t flags,
+			struct err *err)
 {
 	char path[PATH_MAX], link[PATH_MAX];
 	int r = path_text(&b->path->path, path, sizeof(path), err);
@@ -294,10 +331,12 @@ static int open_by_name(struct restore_ctx *c, const Cpx__RegularFile *b, uint32
 		r = path_text(&b->link_path, link, sizeof(link), err);
 	if (r < 0)
 		return r;
-	return b->link_path.len ? open_unlinked(c, path, link, flags, err) : file_open_path(c, path, flags, err);
+	return b->link_path.len ? open_unlinked(c, path, link, flags, err)
+				: file_open_path(c, path, flags, err);
 }
 
-static int open_ghost(struct restore_ctx *c, const Cpx__RegularFile *b, uint32_t flags, struct err *err)
+static int open_ghost(struct restore_ctx *c, const Cpx__RegularFile *b, uint32_t flags,
+		      struct err *err)
 {
 	int fd = objects_fd(c, b->ghost, err);
 
@@ -308,7 +347,8 @@ static int regular_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, 
 {
 	uint32_t flags = f->flags & ~(O_TMPFILE | O_DIRECTORY);
 	struct stat st;
-	int fd = f->regular->ghost ? open_ghost(c, f->regular, flags, err) : open_by_name(c, f->regular, flags, err);
+	int fd = f->regular->ghost ? open_ghost(c, f->regular, flags, err)
+				   : open_by_name(c, f->regular, flags, err);
 
 	if (fd < 0)
 		return fd;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Terminals. A tree is restored onto the terminal that cpx is run from, whatever it was dumped on, and onto
- * /dev/null (which reads as the end of file) where there is none.
+ * Terminals. A tree is restored onto the terminal that cpx is run from, whatever it was dumped on,
+ * and onto /dev/null (which reads as the end of file) where there is none.
  *
- * Carried: the modes (termios2), the foreground group, exclusive mode; a window of another size is told
- * by SIGWINCH. Cannot be carried: what was typed and not yet read, what is on the screen.
+ * Carried: the modes (termios2), the foreground group, exclusive mode; a window of another size is
+ * told by SIGWINCH. Cannot be carried: what was typed and not yet read, what is on the screen.
  * Refused: masters of pseudo-terminals, a second terminal in one tree.
  */
 #include "res/files.h"
@@ -23,7 +23,8 @@ static ProtobufCMessage *terminal_body(const Cpx__File *f)
 	return f->terminal ? &f->terminal->base : NULL;
 }
 
-/* Documentation/admin-guide/devices.txt: consoles and serial lines, /dev/tty and its like, pseudo-terminals. */
+/* Documentation/admin-guide/devices.txt: consoles and serial lines, /dev/tty and its like,
+ * pseudo-terminals. */
 static bool is_tty_major(unsigned m)
 {
 	return m == 4 || m == 5 || (m >= 128 && m <= 143);
@@ -33,7 +34,8 @@ static bool terminal_match(const struct fd_probe *p)
 {
 	struct termios2 t;
 
-	return S_ISCHR(p->st.st_mode) && (is_tty_major(major(p->st.st_rdev)) || ioctl(p->dup, TCGETS2, &t) == 0);
+	return S_ISCHR(p->st.st_mode) &&
+	       (is_tty_major(major(p->st.st_rdev)) || ioctl(p->dup, TCGETS2, &t) == 0);
 }
 
 /* ---- dump ---- */
@@ -45,15 +47,16 @@ static bool is_master(const struct fd_probe *p)
 	return p->st.st_rdev == makedev(5, 2) || (m >= 128 && m <= 135);
 }
 
-/* Session and foreground group, which the terminal tells only those whose controlling terminal it is: from any
- * task of the tree that has it. */
+/* Session and foreground group, which the terminal tells only those whose controlling terminal it
+ * is: from any task of the tree that has it. */
 static void dump_session(struct dump_ctx *c, Cpx__Terminal *b, unsigned dev)
 {
 	for (size_t i = 0; c->tree && i < c->tree->n; i++) {
 		_cleanup_close_ int dir = -1;
 		struct proc_stat st;
 
-		if (proc_open(c->proc_fd, c->tree->task[i]->pid, 0, &dir, NULL) < 0 || proc_stat(dir, &st, NULL) < 0)
+		if (proc_open(c->proc_fd, c->tree->task[i]->pid, 0, &dir, NULL) < 0 ||
+		    proc_stat(dir, &st, NULL) < 0)
 			continue;
 		if ((unsigned)st.tty_nr == dev) {
 			b->foreground_pgid = MAX(st.tpgid, 0);
@@ -81,7 +84,8 @@ static int dump_modes(const struct fd_probe *p, Cpx__Terminal *b, struct err *er
 	return 0;
 }
 
-static int terminal_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, struct err *err)
+static int terminal_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f,
+			 struct err *err)
 {
 	Cpx__Terminal *b = f->terminal = msg_new(sizeof(*b), (void (*)(void *))cpx__terminal__init);
 	unsigned dev = 0;
@@ -91,10 +95,12 @@ static int terminal_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File
 	if (!b)
 		return err_nomem(err);
 	if (is_master(p))
-		return files_refuse(c, p, "pseudo-terminal master", "cannot be checkpointed: this version of cpx does "
+		return files_refuse(c, p, "pseudo-terminal master",
+				    "cannot be checkpointed: this version of cpx does "
 				    "not carry both sides of a terminal");
 	if (ioctl(p->dup, TIOCGDEV, &dev) < 0)
-		return files_refuse(c, p, "terminal", "cannot be checkpointed: '%s' was hung up", p->link);
+		return files_refuse(c, p, "terminal", "cannot be checkpointed: '%s' was hung up",
+				    p->link);
 	r = dump_modes(p, b, err);
 	if (r < 0)
 		return r;
@@ -126,15 +132,19 @@ static int terminal_complete(struct dump_ctx *c, Cpx__File *f, struct err *err)
 	}
 	if (is_only || !is_first_of_its)
 		return 0;
-	return files_refuse_entry(c, f, "terminal", "cannot be checkpointed: the tree uses another terminal too; cpx "
-				  "restores onto one only") < 0 ? err_nomem(err) : 0;
+	return files_refuse_entry(c, f, "terminal",
+				  "cannot be checkpointed: the tree uses another terminal too; cpx "
+				  "restores onto one only") < 0
+		       ? err_nomem(err)
+		       : 0;
 }
 
 /* ---- restore ---- */
 
 static int terminal_check(struct restore_ctx *c, const Cpx__File *f, struct err *err)
 {
-	if (f->terminal->termios.len != sizeof(struct termios2) || f->terminal->winsize.len != sizeof(struct winsize))
+	if (f->terminal->termios.len != sizeof(struct termios2) ||
+	    f->terminal->winsize.len != sizeof(struct winsize))
 		return err_set(err, -EBADMSG, "the image holds a terminal without modes");
 	return 0;
 }
@@ -161,7 +171,8 @@ static int terminal_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd,
 	if (c->tty_fd >= 0 && f->terminal->is_dev_tty)
 		fd = file_open_path(c, "/dev/tty", f->flags, NULL);
 	if (fd < 0)
-		fd = c->tty_fd >= 0 ? open_tty(c, f, err) : file_open_path(c, "/dev/null", f->flags, err);
+		fd = c->tty_fd >= 0 ? open_tty(c, f, err)
+				    : file_open_path(c, "/dev/null", f->flags, err);
 	if (fd < 0)
 		return fd;
 	*ret_fd = fd;
@@ -171,7 +182,8 @@ static int terminal_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd,
 static bool is_group_of_tree(const struct restore_ctx *c, uint32_t pgid)
 {
 	for (size_t i = 0; i < c->image->ntasks; i++)
-		if (pgid && c->image->task[i]->pgid == pgid && c->image->task[i]->state != CPX__TASK__STATE__ZOMBIE)
+		if (pgid && c->image->task[i]->pgid == pgid &&
+		    c->image->task[i]->state != CPX__TASK__STATE__ZOMBIE)
 			return true;
 	return false;
 }
@@ -182,7 +194,8 @@ static uint32_t foreground_group(const struct restore_ctx *c, const Cpx__Termina
 {
 	uint32_t root = c->image->ntasks ? c->image->task[0]->pgid : 0;
 
-	if (b->foreground_pgid != c->image->info->external_pgid && is_group_of_tree(c, b->foreground_pgid))
+	if (b->foreground_pgid != c->image->info->external_pgid &&
+	    is_group_of_tree(c, b->foreground_pgid))
 		return b->foreground_pgid;
 	return c->detached || root == c->image->info->external_pgid ? 0 : root;
 }
@@ -192,7 +205,8 @@ static bool is_resized(int tty_fd, const Cpx__Terminal *b)
 	struct winsize now, then;
 
 	memcpy(&then, b->winsize.data, sizeof(then));
-	return ioctl(tty_fd, TIOCGWINSZ, &now) == 0 && (now.ws_row != then.ws_row || now.ws_col != then.ws_col);
+	return ioctl(tty_fd, TIOCGWINSZ, &now) == 0 &&
+	       (now.ws_row != then.ws_row || now.ws_col != then.ws_col);
 }
 
 /* The calls may fail: another terminal need not know all modes, and belongs to a session
@@ -211,7 +225,7 @@ static int terminal_settle(struct restore_ctx *c, const Cpx__File *f, const Cpx_
 		return 0;
 	group = foreground_group(c, t);
 	if (group)
-		BATCH_CALL(b, SYS_ioctl, fd, TIOCSPGRP, batch_in(b, &(int){ group }, sizeof(int)));
+		BATCH_CALL(b, SYS_ioctl, fd, TIOCSPGRP, batch_in(b, &(int){group}, sizeof(int)));
 	BATCH_CALL(b, SYS_ioctl, fd, TCSETS2, batch_in(b, t->termios.data, t->termios.len));
 	if (t->exclusive)
 		BATCH_CALL(b, SYS_ioctl, fd, TIOCEXCL);
@@ -287,7 +301,7 @@ static bool has_controlling_leader(const struct image *im)
 
 void terminal_hand_over(const struct restore_ctx *c)
 {
-	struct sigaction ignore = { .sa_handler = SIG_IGN }, old;
+	struct sigaction ignore = {.sa_handler = SIG_IGN}, old;
 
 	if (c->tty_fd < 0 || !has_controlling_leader(c->image) || getsid(0) != getpid())
 		return;

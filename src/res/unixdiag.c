@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Asks sock_diag(7) about one Unix socket by its inode. Sees the sockets of cpx's own network namespace only. */
+/* Asks sock_diag(7) about one Unix socket by its inode. Sees the sockets of cpx's own network
+ * namespace only. */
 #include "res/files.h"
 
 #include <linux/netlink.h>
@@ -16,12 +17,19 @@ struct request {
 static int ask(int fd, uint32_t ino, struct err *err)
 {
 	struct request r = {
-		.nlh = { .nlmsg_len = sizeof(r), .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST },
-		.req = { .sdiag_family = AF_UNIX, .udiag_states = ~0U, .udiag_ino = ino,
-			 .udiag_show = UDIAG_SHOW_PEER, .udiag_cookie = { ~0U, ~0U } },
+		.nlh = {.nlmsg_len = sizeof(r),
+			.nlmsg_type = SOCK_DIAG_BY_FAMILY,
+			.nlmsg_flags = NLM_F_REQUEST},
+		.req = {.sdiag_family = AF_UNIX,
+			.udiag_states = ~0U,
+			.udiag_ino = ino,
+			.udiag_show = UDIAG_SHOW_PEER,
+			.udiag_cookie = {~0U, ~0U}},
 	};
 
-	return send(fd, &r, sizeof(r), 0) < 0 ? err_sys(err, -errno, "cannot ask about Unix sockets") : 0;
+	return send(fd, &r, sizeof(r), 0) < 0
+		       ? err_sys(err, -errno, "cannot ask about Unix sockets")
+		       : 0;
 }
 
 static void take_attributes(const struct unix_diag_msg *msg, size_t len, struct unix_diag_info *ret)
@@ -49,10 +57,13 @@ static int take(const struct nlmsghdr *h, size_t len, struct unix_diag_info *ret
 		return err_set(err, -EBADMSG, "sock_diag gave an answer that cannot be read");
 	if (h->nlmsg_type == NLMSG_ERROR)
 		return err_sys(err, ((const struct nlmsgerr *)NLMSG_DATA(h))->error,
-			       "sock_diag does not know this Unix socket (CONFIG_UNIX_DIAG, network namespace)");
-	if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY || h->nlmsg_len < NLMSG_LENGTH(sizeof(struct unix_diag_msg)))
+			       "sock_diag does not know this Unix socket (CONFIG_UNIX_DIAG, "
+			       "network namespace)");
+	if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY ||
+	    h->nlmsg_len < NLMSG_LENGTH(sizeof(struct unix_diag_msg)))
 		return err_set(err, -EBADMSG, "sock_diag gave an answer that cannot be read");
-	*ret = (struct unix_diag_info){ .state = ((const struct unix_diag_msg *)NLMSG_DATA(h))->udiag_state };
+	*ret = (struct unix_diag_info){
+		.state = ((const struct unix_diag_msg *)NLMSG_DATA(h))->udiag_state};
 	take_attributes(NLMSG_DATA(h), h->nlmsg_len - NLMSG_HDRLEN, ret);
 	return 0;
 }
@@ -73,5 +84,6 @@ int unix_diag_get(uint32_t ino, struct unix_diag_info *ret, struct err *err)
 	if (r < 0)
 		return r;
 	n = recv(fd, &answer, sizeof(answer), 0);
-	return n < 0 ? err_sys(err, -errno, "cannot ask about Unix sockets") : take(&answer.nlh, n, ret, err);
+	return n < 0 ? err_sys(err, -errno, "cannot ask about Unix sockets")
+		     : take(&answer.nlh, n, ret, err);
 }

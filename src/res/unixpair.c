@@ -2,10 +2,10 @@
 /*
  * Anonymous pairs of Unix sockets (socketpair(2)) of all types, with what is queued in them.
  *
- * Queues are read with MSG_PEEK through a duplicate. Messages are stepped over with SO_PEEK_OFF, which is put back as it
- * was. The peer is found by sock_diag. Refused: sockets with names, listening or unconnected ones, peers outside of the
- * tree, descriptors or credentials on their way.
- * Cannot keep: SO_PEERCRED (it names cpx's process afterwards), bytes sent with MSG_OOB.
+ * Queues are read with MSG_PEEK through a duplicate. Messages are stepped over with SO_PEEK_OFF,
+ * which is put back as it was. The peer is found by sock_diag. Refused: sockets with names,
+ * listening or unconnected ones, peers outside of the tree, descriptors or credentials on their
+ * way. Cannot keep: SO_PEERCRED (it names cpx's process afterwards), bytes sent with MSG_OOB.
  */
 #include "res/files.h"
 
@@ -44,12 +44,14 @@ static uint64_t get_timeout(int fd, int option)
 	struct timeval tv = {0};
 	socklen_t len = sizeof(tv);
 
-	return getsockopt(fd, SOL_SOCKET, option, &tv, &len) < 0 ? 0 : tv.tv_sec * 1000000ULL + tv.tv_usec;
+	return getsockopt(fd, SOL_SOCKET, option, &tv, &len) < 0
+		       ? 0
+		       : tv.tv_sec * 1000000ULL + tv.tv_usec;
 }
 
 static int set_timeout(int fd, int option, uint64_t us)
 {
-	struct timeval tv = { .tv_sec = us / 1000000, .tv_usec = us % 1000000 };
+	struct timeval tv = {.tv_sec = us / 1000000, .tv_usec = us % 1000000};
 
 	return us && setsockopt(fd, SOL_SOCKET, option, &tv, sizeof(tv)) < 0 ? -errno : 0;
 }
@@ -101,9 +103,11 @@ static ssize_t peek(int fd, void *buf, size_t size, struct passengers *has)
 		struct cmsghdr h;
 		char buf[2048];
 	} control;
-	struct iovec iov = { .iov_base = buf, .iov_len = size };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
-			    .msg_controllen = sizeof(control) };
+	struct iovec iov = {.iov_base = buf, .iov_len = size};
+	struct msghdr m = {.msg_iov = &iov,
+			   .msg_iovlen = 1,
+			   .msg_control = &control,
+			   .msg_controllen = sizeof(control)};
 	ssize_t n = recvmsg(fd, &m, MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC);
 
 	if (n < 0)
@@ -126,8 +130,10 @@ static int append_message(Cpx__UnixSocket *b, const void *data, size_t len)
 	return 0;
 }
 
-/* MSG_PEEK on a stream goes on from one buffer to the next (unix_stream_read_generic()), up to one with descriptors. */
-static int peek_stream(int fd, Cpx__UnixSocket *b, size_t pending, struct passengers *has, struct err *err)
+/* MSG_PEEK on a stream goes on from one buffer to the next (unix_stream_read_generic()), up to one
+ * with descriptors. */
+static int peek_stream(int fd, Cpx__UnixSocket *b, size_t pending, struct passengers *has,
+		       struct err *err)
 {
 	_cleanup_free_ uint8_t *buf = malloc(pending + 1);
 	ssize_t n;
@@ -138,7 +144,8 @@ static int peek_stream(int fd, Cpx__UnixSocket *b, size_t pending, struct passen
 	if (n < 0)
 		return err_sys(err, n, "cannot look at its queue");
 	if (!has->has_fds && !has->has_creds && (size_t)n != pending)
-		return err_set(err, -EIO, "its queue holds %zu bytes, of which %zd could be read", pending, n);
+		return err_set(err, -EIO, "its queue holds %zu bytes, of which %zd could be read",
+			       pending, n);
 	return n && append_message(b, buf, n) < 0 ? err_nomem(err) : 0;
 }
 
@@ -153,7 +160,9 @@ static int peek_messages(int fd, Cpx__UnixSocket *b, struct passengers *has, str
 		return err_nomem(err);
 	while ((n = peek(fd, buf, size, has)) >= 0) {
 		if ((size_t)n > size)
-			return err_set(err, -EMSGSIZE, "a message of %zd bytes is queued, too long to be carried", n);
+			return err_set(err, -EMSGSIZE,
+				       "a message of %zd bytes is queued, too long to be carried",
+				       n);
 		if (n == 0 && b->type == SOCK_SEQPACKET && b->shut_read) /* the end */
 			return 0;
 		if (append_message(b, buf, n) < 0)
@@ -186,7 +195,8 @@ static bool name_of(int fd, int (*get)(int, struct sockaddr *, socklen_t *), cha
 	socklen_t len = sizeof(sun);
 	int path_len;
 
-	if (get(fd, (struct sockaddr *)&sun, &len) < 0 || len <= offsetof(struct sockaddr_un, sun_path))
+	if (get(fd, (struct sockaddr *)&sun, &len) < 0 ||
+	    len <= offsetof(struct sockaddr_un, sun_path))
 		return false;
 	path_len = MIN(len, sizeof(sun)) - offsetof(struct sockaddr_un, sun_path);
 	if (sun.sun_path[0])
@@ -213,11 +223,14 @@ static int refuse_named(struct dump_ctx *c, const struct fd_probe *p)
 	int r = 0;
 
 	if (get_option(p->dup, SO_ACCEPTCONN) == 1)
-		r = files_refuse(c, p, "Unix socket", "cannot be checkpointed: it listens for connections");
+		r = files_refuse(c, p, "Unix socket",
+				 "cannot be checkpointed: it listens for connections");
 	else if (name_of(p->dup, get_peer, name, sizeof(name)))
-		r = files_refuse(c, p, "Unix socket", "cannot be checkpointed: it is connected to '%s'", name);
+		r = files_refuse(c, p, "Unix socket",
+				 "cannot be checkpointed: it is connected to '%s'", name);
 	else if (name_of(p->dup, get_local, name, sizeof(name)))
-		r = files_refuse(c, p, "Unix socket", "cannot be checkpointed: it has the name '%s'", name);
+		r = files_refuse(c, p, "Unix socket",
+				 "cannot be checkpointed: it has the name '%s'", name);
 	else
 		return 0;
 	return r < 0 ? r : 1;
@@ -225,7 +238,7 @@ static int refuse_named(struct dump_ctx *c, const struct fd_probe *p)
 
 static void dump_options(int fd, Cpx__UnixSocket *b)
 {
-	struct pollfd pfd = { .fd = fd };
+	struct pollfd pfd = {.fd = fd};
 
 	b->sndbuf = get_option(fd, SO_SNDBUF);
 	b->rcvbuf = get_option(fd, SO_RCVBUF);
@@ -249,8 +262,8 @@ static int watch_both(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f
 	return files_watch(c, f, link, err);
 }
 
-static int dump_pair(struct dump_ctx *c, const struct fd_probe *p, const struct unix_diag_info *info, Cpx__File *f,
-		     struct err *err)
+static int dump_pair(struct dump_ctx *c, const struct fd_probe *p,
+		     const struct unix_diag_info *info, Cpx__File *f, struct err *err)
 {
 	Cpx__UnixSocket *b = f->unix_socket;
 	struct passengers has = {0};
@@ -269,17 +282,21 @@ static int dump_pair(struct dump_ctx *c, const struct fd_probe *p, const struct 
 	if (r < 0)
 		return r;
 	if (has.has_fds)
-		return files_refuse(c, p, "Unix socket", "cannot be checkpointed: descriptors are on their way "
+		return files_refuse(c, p, "Unix socket",
+				    "cannot be checkpointed: descriptors are on their way "
 				    "through it (SCM_RIGHTS)");
 	if (has.has_creds)
-		return files_refuse(c, p, "Unix socket", "cannot be checkpointed: credentials are on their way "
+		return files_refuse(c, p, "Unix socket",
+				    "cannot be checkpointed: credentials are on their way "
 				    "through it (SO_PASSCRED)");
 	return watch_both(c, p, f, err);
 }
 
-static int unixpair_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, struct err *err)
+static int unixpair_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f,
+			 struct err *err)
 {
-	Cpx__UnixSocket *b = f->unix_socket = msg_new(sizeof(*b), (void (*)(void *))cpx__unix_socket__init);
+	Cpx__UnixSocket *b = f->unix_socket =
+		msg_new(sizeof(*b), (void (*)(void *))cpx__unix_socket__init);
 	struct unix_diag_info info;
 	int r;
 
@@ -292,9 +309,11 @@ static int unixpair_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File
 		return r < 0 ? err_nomem(err) : 0;
 	r = unix_diag_get(b->ino, &info, err);
 	if (r < 0)
-		return files_refuse(c, p, "Unix socket", "cannot be checkpointed: %s", err ? err->msg : "no sock_diag");
+		return files_refuse(c, p, "Unix socket", "cannot be checkpointed: %s",
+				    err ? err->msg : "no sock_diag");
 	if (!info.has_peer)
-		return files_refuse(c, p, "Unix socket", "cannot be checkpointed: it is not one of a connected pair");
+		return files_refuse(c, p, "Unix socket",
+				    "cannot be checkpointed: it is not one of a connected pair");
 	return dump_pair(c, p, &info, f, err);
 }
 
@@ -304,12 +323,13 @@ static int unixpair_complete(struct dump_ctx *c, Cpx__File *f, struct err *err)
 	struct ends *peer;
 	int r;
 
-	if (!b->peer_ino || outside_is_reported(c, f))
+	if (!b->peer_ino || files_entry(c, f)->is_outside)
 		return 0;
 	peer = files_ends(c, files_entry(c, f)->dev, b->peer_ino);
 	if (peer && peer->first && peer->first->unix_socket->peer_ino == b->ino)
 		return 0;
-	r = files_refuse_entry(c, f, "Unix socket", "cannot be checkpointed: its peer is not in the tree (in a process "
+	r = files_refuse_entry(c, f, "Unix socket",
+			       "cannot be checkpointed: its peer is not in the tree (in a process "
 			       "that cpx may not look at, or on its way in a message)");
 	return r < 0 ? err_nomem(err) : 0;
 }
@@ -341,7 +361,8 @@ static int send_all(int fd, const ProtobufCBinaryData *m, bool is_stream)
 	size_t done = 0;
 
 	do {
-		ssize_t n = send(fd, m->len ? m->data + done : NULL, m->len - done, MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n = send(fd, m->len ? m->data + done : NULL, m->len - done,
+				 MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (n < 0)
 			return -errno;
@@ -361,14 +382,17 @@ static int fill_queue(int from, const Cpx__UnixSocket *b, struct err *err)
 	for (size_t i = 0; i < b->n_queue; i++) {
 		r = send_all(from, &b->queue[i], b->type == SOCK_STREAM);
 		if (r < 0)
-			return err_sys(err, r, "cannot put back what was queued (message %zu of %zu)", i + 1, b->n_queue);
+			return err_sys(err, r,
+				       "cannot put back what was queued (message %zu of %zu)",
+				       i + 1, b->n_queue);
 	}
 	return 0;
 }
 
 static void set_buffer(int fd, int option, int force, uint32_t value)
 {
-	/* The kernel doubles what it is given. A size beyond the limit needs CAP_NET_ADMIN; without it the largest allowed is set. */
+	/* The kernel doubles what it is given. A size beyond the limit needs CAP_NET_ADMIN; without
+	 * it the largest allowed is set. */
 	if (get_option(fd, option) != (int)value && set_option(fd, force, value / 2) < 0)
 		set_option(fd, option, value / 2);
 }
@@ -400,7 +424,9 @@ static int finish(int fd, const Cpx__File *f, struct err *err)
 static void shut(int fd, const Cpx__UnixSocket *b)
 {
 	if (b->shut_read || b->shut_write)
-		shutdown(fd, b->shut_read && b->shut_write ? SHUT_RDWR : b->shut_read ? SHUT_RD : SHUT_WR);
+		shutdown(fd, b->shut_read && b->shut_write ? SHUT_RDWR
+			     : b->shut_read		   ? SHUT_RD
+							   : SHUT_WR);
 }
 
 static int keep(struct restore_ctx *c, const Cpx__File *f, int *fd, struct err *err)
@@ -429,7 +455,8 @@ static int unixpair_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd,
 	r = fill_queue(theirs, b, err);
 	if (r == 0 && peer)
 		r = fill_queue(ours, peer->unix_socket, err);
-	/* A peer that closes with something unread leaves ECONNRESET behind (unix_release_sock()). */
+	/* A peer that closes with something unread leaves ECONNRESET behind (unix_release_sock()).
+	 */
 	if (r == 0 && !peer && b->reset && send(ours, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 		r = err_sys(err, -errno, "cannot make a socket that was reset");
 	if (r == 0 && !peer)

@@ -10,12 +10,12 @@ struct family_name {
 };
 
 static const struct family_name family_name[] = {
-	{ AF_INET, SOCK_STREAM, "TCP socket" }, { AF_INET, SOCK_DGRAM, "UDP socket" },
-	{ AF_INET6, SOCK_STREAM, "TCP socket" }, { AF_INET6, SOCK_DGRAM, "UDP socket" },
-	{ AF_INET, SOCK_RAW, "raw socket" }, { AF_INET6, SOCK_RAW, "raw socket" },
-	{ AF_NETLINK, 0, "netlink socket" }, { AF_PACKET, 0, "packet socket" },
-	{ AF_VSOCK, 0, "vsock socket" }, { AF_ALG, 0, "crypto socket" },
-	{ AF_BLUETOOTH, 0, "Bluetooth socket" }, { AF_UNIX, 0, "Unix socket" },
+	{AF_INET, SOCK_STREAM, "TCP socket"},  {AF_INET, SOCK_DGRAM, "UDP socket"},
+	{AF_INET6, SOCK_STREAM, "TCP socket"}, {AF_INET6, SOCK_DGRAM, "UDP socket"},
+	{AF_INET, SOCK_RAW, "raw socket"},     {AF_INET6, SOCK_RAW, "raw socket"},
+	{AF_NETLINK, 0, "netlink socket"},     {AF_PACKET, 0, "packet socket"},
+	{AF_VSOCK, 0, "vsock socket"},	       {AF_ALG, 0, "crypto socket"},
+	{AF_BLUETOOTH, 0, "Bluetooth socket"}, {AF_UNIX, 0, "Unix socket"},
 };
 
 static int socket_option(int fd, int option)
@@ -31,14 +31,16 @@ static void name_socket(int fd, char *buf, size_t size)
 	int family = socket_option(fd, SO_DOMAIN), type = socket_option(fd, SO_TYPE);
 
 	for (size_t i = 0; i < ARRAY_SIZE(family_name); i++)
-		if (family_name[i].family == family && (!family_name[i].type || family_name[i].type == type)) {
+		if (family_name[i].family == family &&
+		    (!family_name[i].type || family_name[i].type == type)) {
 			snprintf(buf, size, "%s", family_name[i].name);
 			return;
 		}
 	snprintf(buf, size, "socket of family %d", family);
 }
 
-/* "anon_inode:[eventfd]" -> "eventfd", "anon_inode:inotify" -> "inotify", "net:[402..]" -> "net namespace". */
+/* "anon_inode:[eventfd]" -> "eventfd", "anon_inode:inotify" -> "inotify", "net:[402..]" -> "net
+ * namespace". */
 static void name_anonymous(const char *link, char *buf, size_t size)
 {
 	static const char anon[] = "anon_inode:";
@@ -58,7 +60,8 @@ static bool unsupported_match(const struct fd_probe *p)
 	return true;
 }
 
-static int unsupported_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, struct err *err)
+static int unsupported_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f,
+			    struct err *err)
 {
 	char kind[300];
 
@@ -68,7 +71,9 @@ static int unsupported_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__F
 		snprintf(kind, sizeof(kind), "block device %.200s", p->link);
 	else
 		name_anonymous(p->link, kind, sizeof(kind));
-	return files_refuse(c, p, kind, "cannot be checkpointed: this version of cpx does not know how to carry it");
+	return files_refuse(
+		c, p, kind,
+		"cannot be checkpointed: this version of cpx does not know how to carry it");
 }
 
 static ProtobufCMessage *unsupported_body(const Cpx__File *f)
@@ -78,7 +83,8 @@ static ProtobufCMessage *unsupported_body(const Cpx__File *f)
 
 static int unsupported_check(struct restore_ctx *c, const Cpx__File *f, struct err *err)
 {
-	return files_refuse_restore(c, f, "unknown kind", "cannot be restored: the image was made by a newer cpx");
+	return files_refuse_restore(c, f, "unknown kind",
+				    "cannot be restored: the image was made by a newer cpx");
 }
 
 static int unsupported_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, struct err *err)

@@ -19,7 +19,7 @@ static struct board {
 	pid_t pid[STAGE_TASKS], old_pid[STAGE_TASKS];
 	volatile int is_ready[STAGE_TASKS], go[STAGE_TASKS], lingers[STAGE_TASKS];
 	volatile int is_over;
-} *board;
+} * board;
 
 void stage_must(bool cond, const char *text, const char *file, int line)
 {
@@ -27,7 +27,8 @@ void stage_must(bool cond, const char *text, const char *file, int line)
 
 	if (cond)
 		return;
-	snprintf(board->message, sizeof(board->message), "%s:%d: %s (%s)", file, line, text, strerror(saved));
+	snprintf(board->message, sizeof(board->message), "%s:%d: %s (%s)", file, line, text,
+		 strerror(saved));
 	_exit(1);
 }
 
@@ -82,7 +83,9 @@ static char state_of(pid_t pid)
 	_cleanup_close_ int dir = -1;
 	struct proc_stat st;
 
-	return pid && proc_open(-1, pid, 0, &dir, NULL) == 0 && proc_stat(dir, &st, NULL) == 0 ? st.state : 0;
+	return pid && proc_open(-1, pid, 0, &dir, NULL) == 0 && proc_stat(dir, &st, NULL) == 0
+		       ? st.state
+		       : 0;
 }
 
 static void wait_stopped(const struct scene *s)
@@ -125,14 +128,20 @@ static void make_tree(const struct scene *s, struct dumped *d)
 		struct tracee *t = &d->tracee[i];
 
 		d->thread[i].tid = board->pid[i];
-		*t = (struct tracee){ .pid = board->pid[i], .comm = "scene", .thread = &d->thread[i], .nthreads = 1,
-				      .mm_owner = t, .pidfd = syscall(SYS_pidfd_open, board->pid[i], 0) };
+		*t = (struct tracee){.pid = board->pid[i],
+				     .comm = "scene",
+				     .thread = &d->thread[i],
+				     .nthreads = 1,
+				     .mm_owner = t,
+				     .pidfd = syscall(SYS_pidfd_open, board->pid[i], 0)};
 		assert_true(t->pidfd >= 0);
 		d->task[i] = t;
 	}
-	d->tree = (struct tree){ .task = d->task, .n = MAX(s->ntasks, 1) };
-	d->c = (struct dump_ctx){ .tree = &d->tree, .refusals = &d->refusals, .proc_fd = open("/proc", O_PATH),
-				  .ghost_limit = s->ghost_limit ? s->ghost_limit : 1 << 20 };
+	d->tree = (struct tree){.task = d->task, .n = MAX(s->ntasks, 1)};
+	d->c = (struct dump_ctx){.tree = &d->tree,
+				 .refusals = &d->refusals,
+				 .proc_fd = open("/proc", O_PATH),
+				 .ghost_limit = s->ghost_limit ? s->ghost_limit : 1 << 20};
 }
 
 static void check_err(int r, const struct err *err)
@@ -150,7 +159,8 @@ static uint32_t collect(const struct scene *s, struct dumped *d)
 	for (size_t i = 0; i < d->tree.n; i++)
 		check_err(files_collect(&d->c, d->task[i], &d->table[i], &err), &err);
 	assert_int_equal(stat("/bin/true", &st), 0);
-	check_err(files_add_mapped(&d->c, d->task[0], "/bin/true", &st, false, false, true, "self/exe", &exe, &err),
+	check_err(files_add_mapped(&d->c, d->task[0], "/bin/true", &st, false, false, true,
+				   "self/exe", &exe, &err),
 		  &err);
 	check_err(files_complete(&d->c, &err), &err);
 	if (s->inspect)
@@ -192,7 +202,7 @@ static void fill_task(Cpx__Task *t, Cpx__Thread *th, Cpx__Thread **ths)
 	t->n_thread = 1;
 	t->thread = ths;
 	ths[0] = th;
-	th->gp_regs = (ProtobufCBinaryData){ sizeof(regs), regs };
+	th->gp_regs = (ProtobufCBinaryData){sizeof(regs), regs};
 	th->signals = &thread_signals;
 	th->memory = &memory;
 	th->creds = &creds;
@@ -200,7 +210,8 @@ static void fill_task(Cpx__Task *t, Cpx__Thread *th, Cpx__Thread **ths)
 	th->flags = &thread_flags;
 }
 
-static int write_tasks(const struct dumped *d, uint32_t exe, struct image_writer *w, struct err *err)
+static int write_tasks(const struct dumped *d, uint32_t exe, struct image_writer *w,
+		       struct err *err)
 {
 	int r = 0;
 
@@ -250,7 +261,7 @@ static int write_all(struct dumped *d, uint32_t exe, struct image_writer *w, str
 
 static int write_image(struct dumped *d, uint32_t exe)
 {
-	struct image_writer_options o = { .codec = CODEC_LZ4 };
+	struct image_writer_options o = {.codec = CODEC_LZ4};
 	int fd = memfd_create("image", MFD_CLOEXEC);
 	struct err err = ERR_INIT;
 	struct image_writer *w;
@@ -267,7 +278,7 @@ static int write_image(struct dumped *d, uint32_t exe)
 static struct batch local_batch(void)
 {
 	/* Small on purpose: tables must not need to fit. */
-	struct batch b = { .max = 40, .size = 4096 };
+	struct batch b = {.max = 40, .size = 4096};
 
 	b.call = calloc(b.max, sizeof(*b.call));
 	b.data = calloc(1, b.size);
@@ -282,7 +293,8 @@ static void run(struct batch *b)
 	for (unsigned i = 0; i < b->n; i++) {
 		struct call *c = &b->call[i];
 
-		c->ret = syscall(c->nr, c->arg[0], c->arg[1], c->arg[2], c->arg[3], c->arg[4], c->arg[5]);
+		c->ret = syscall(c->nr, c->arg[0], c->arg[1], c->arg[2], c->arg[3], c->arg[4],
+				 c->arg[5]);
 		if (c->ret < 0)
 			c->ret = -errno;
 	}
@@ -395,8 +407,12 @@ static void restore(const struct scene *s, int fd)
 
 	check_err(source_open_fd(&src, fd, &err), &err);
 	check_err(image_open(&src, &im, &err), &err);
-	struct restore_ctx c = { .image = im, .refusals = &refusals, .proc_fd = -1, .is_privileged = geteuid() == 0,
-				 .tty_fd = s->tty_fd - 1, .fd_base = MAX(files_fd_base(im), 1000) };
+	struct restore_ctx c = {.image = im,
+				.refusals = &refusals,
+				.proc_fd = -1,
+				.is_privileged = geteuid() == 0,
+				.tty_fd = s->tty_fd - 1,
+				.fd_base = MAX(files_fd_base(im), 1000)};
 
 	check_err(files_check(&c, &err), &err);
 	check_err(objects_check(&c, &err), &err);
@@ -423,7 +439,8 @@ void stage_play(const struct scene *s)
 	uint32_t exe;
 	int fd = -1;
 
-	board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		     0);
 	assert_ptr_not_equal(board, MAP_FAILED);
 	start_task(s, 0);
 	wait_stopped(s);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A stage for tests of descriptors: a scene's tasks set up their descriptors and stop; the tables are
- * dumped from outside into a real image; the tasks are killed; their descriptors are restored from the image and
- * given to fresh tasks, which verify from inside.
+ * A stage for tests of descriptors: a scene's tasks set up their descriptors and stop; the tables
+ * are dumped from outside into a real image; the tasks are killed; their descriptors are restored
+ * from the image and given to fresh tasks, which verify from inside.
  */
 #ifndef CPX_TESTS_FILES_STAGE_H
 #define CPX_TESTS_FILES_STAGE_H
@@ -14,13 +14,14 @@
 
 struct scene {
 	int ntasks; /* 0: one. Task i + 1 is a child of task i */
-	/* In the task, with no descriptor open but 0-2 (/dev/null). The first task has set up when the next is forked. */
+	/* In the task, with no descriptor open but 0-2 (/dev/null). The first task has set up when
+	 * the next is forked. */
 	void (*setup)(int task);
 	/* In the task restored, one after the other in order. */
 	void (*verify)(int task);
 	/* In the test, after the tasks are dead and before anything is restored. May be NULL. */
 	void (*between)(void);
-	int tty_fd;	   /* the terminal to restore onto, plus one; 0: none */
+	int tty_fd;	     /* the terminal to restore onto, plus one; 0: none */
 	const char *refused; /* a part of the refusal that is expected, NULL: none */
 	const char *refused_restore;
 	uint64_t ghost_limit; /* 0: 1 MiB */

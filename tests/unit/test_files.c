@@ -110,7 +110,7 @@ static void regular_verify(int task)
 
 static void test_regular(void **state)
 {
-	stage_play(&(struct scene){ .setup = regular_setup, .verify = regular_verify });
+	stage_play(&(struct scene){.setup = regular_setup, .verify = regular_verify});
 }
 
 static void remove_plain(void)
@@ -120,7 +120,8 @@ static void remove_plain(void)
 
 static void test_regular_missing(void **state)
 {
-	stage_play(&(struct scene){ .setup = regular_setup, .between = remove_plain, .refused_restore = "is missing" });
+	stage_play(&(struct scene){
+		.setup = regular_setup, .between = remove_plain, .refused_restore = "is missing"});
 }
 
 static void ghost_setup(int task)
@@ -150,7 +151,8 @@ static void ghost_verify(int task)
 	must(fstat(10, &st) == 0 && st.st_size == 3 << 20 && st.st_nlink == 0);
 	must((st.st_mode & 07777) == 0640 && st.st_blocks * 512 < 1 << 20);
 	must(fstat(12, &st2) == 0 && st2.st_ino == st.st_ino);
-	must(lseek(10, 0, SEEK_CUR) == 4 && pread(12, buf, 4, 0) == 4 && memcmp(buf, "head", 4) == 0);
+	must(lseek(10, 0, SEEK_CUR) == 4 && pread(12, buf, 4, 0) == 4 &&
+	     memcmp(buf, "head", 4) == 0);
 	must(pread(10, buf, 6, 1 << 20) == 6 && memcmp(buf, "middle", 6) == 0);
 	must(flags_of(11) == (O_WRONLY | O_APPEND) && write(11, "end", 3) == 3);
 	must(fstat(12, &st2) == 0 && st2.st_size == (3 << 20) + 3);
@@ -164,7 +166,7 @@ static void ghost_verify(int task)
 
 static void test_ghost(void **state)
 {
-	stage_play(&(struct scene){ .setup = ghost_setup, .verify = ghost_verify });
+	stage_play(&(struct scene){.setup = ghost_setup, .verify = ghost_verify});
 }
 
 static void big_ghost_setup(int task)
@@ -180,7 +182,8 @@ static void big_ghost_setup(int task)
 
 static void test_ghost_too_big(void **state)
 {
-	stage_play(&(struct scene){ .setup = big_ghost_setup, .refused = "fd 10 (deleted file): cannot be checkpointed" });
+	stage_play(&(struct scene){.setup = big_ghost_setup,
+				   .refused = "fd 10 (deleted file): cannot be checkpointed"});
 }
 
 static void replaced_setup(int task)
@@ -190,7 +193,7 @@ static void replaced_setup(int task)
 
 static void test_proc_refused(void **state)
 {
-	stage_play(&(struct scene){ .setup = replaced_setup, .refused = "fd 10 (file of /proc)" });
+	stage_play(&(struct scene){.setup = replaced_setup, .refused = "fd 10 (file of /proc)"});
 }
 
 /* ---- many descriptors, shared by tasks ---- */
@@ -224,7 +227,7 @@ static void many_verify(int task)
 
 static void test_many(void **state)
 {
-	stage_play(&(struct scene){ .ntasks = 3, .setup = many_setup, .verify = many_verify });
+	stage_play(&(struct scene){.ntasks = 3, .setup = many_setup, .verify = many_verify});
 }
 
 /* ---- pipes ---- */
@@ -278,7 +281,7 @@ static void full_verify(void)
 
 static void pipe_verify(int task)
 {
-	struct pollfd pfd = { .fd = 20, .events = POLLIN };
+	struct pollfd pfd = {.fd = 20, .events = POLLIN};
 
 	if (task == 1) {
 		must(fcntl(10, F_GETFD) < 0);
@@ -286,7 +289,8 @@ static void pipe_verify(int task)
 		return;
 	}
 	must_read(10, "hello pipe");
-	must(flags_of(13) == (O_WRONLY | O_DIRECT | O_NONBLOCK) && flags_of(12) == (O_RDONLY | O_NONBLOCK));
+	must(flags_of(13) == (O_WRONLY | O_DIRECT | O_NONBLOCK) &&
+	     flags_of(12) == (O_RDONLY | O_NONBLOCK));
 	must_read(12, "one");
 	must_read(12, "three");
 	must_read(12, "x");
@@ -306,10 +310,10 @@ static void pipe_verify(int task)
 
 static void test_pipe(void **state)
 {
-	stage_play(&(struct scene){ .ntasks = 2, .setup = pipe_setup, .verify = pipe_verify });
+	stage_play(&(struct scene){.ntasks = 2, .setup = pipe_setup, .verify = pipe_verify});
 }
 
-static int outside_pipe[2] = { -1, -1 };
+static int outside_pipe[2] = {-1, -1};
 
 static void outside_setup(int task)
 {
@@ -329,7 +333,8 @@ static void test_pipe_outside(void **state)
 	if (pid == 0)
 		for (;;)
 			pause();
-	stage_play(&(struct scene){ .setup = outside_setup, .refused = "which is outside of the tree" });
+	stage_play(
+		&(struct scene){.setup = outside_setup, .refused = "which is outside of the tree"});
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	close(outside_pipe[0]);
@@ -350,10 +355,11 @@ static void make_pair(int type, int first)
 static void unix_setup(int task)
 {
 	int off = 2, room = 40000;
-	struct timeval tv = { .tv_sec = 3, .tv_usec = 500000 };
+	struct timeval tv = {.tv_sec = 3, .tv_usec = 500000};
 
 	make_pair(SOCK_STREAM, 10);
-	must(send(10, "stream ", 7, 0) == 7 && send(10, "data", 4, 0) == 4 && send(11, "back", 4, 0) == 4);
+	must(send(10, "stream ", 7, 0) == 7 && send(10, "data", 4, 0) == 4 &&
+	     send(11, "back", 4, 0) == 4);
 	must(setsockopt(10, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)) == 0);
 	must(setsockopt(10, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)) == 0);
 	must(fcntl(11, F_SETFL, O_NONBLOCK) == 0);
@@ -403,7 +409,8 @@ static void unix_verify(int task)
 	must(flags_of(11) == (O_RDWR | O_NONBLOCK) && flags_of(10) == O_RDWR);
 	must(getsockopt(10, SOL_SOCKET, SO_SNDBUF, &value, &len) == 0 && value == 80000);
 	len = sizeof(tv);
-	must(getsockopt(10, SOL_SOCKET, SO_RCVTIMEO, &tv, &len) == 0 && tv.tv_sec == 3 && tv.tv_usec == 500000);
+	must(getsockopt(10, SOL_SOCKET, SO_RCVTIMEO, &tv, &len) == 0 && tv.tv_sec == 3 &&
+	     tv.tv_usec == 500000);
 	len = sizeof(value);
 	must(getsockopt(13, SOL_SOCKET, SO_PEEK_OFF, &value, &len) == 0 && value == 2);
 	must_receive(13, "one");
@@ -422,7 +429,8 @@ static void unix_verify(int task)
 
 static void test_unix(void **state)
 {
-	stage_play(&(struct scene){ .setup = unix_setup, .verify = unix_verify, .inspect = unix_inspect });
+	stage_play(&(struct scene){
+		.setup = unix_setup, .verify = unix_verify, .inspect = unix_inspect});
 }
 
 static void rights_setup(int task)
@@ -431,17 +439,20 @@ static void rights_setup(int task)
 		struct cmsghdr h;
 		char buf[CMSG_SPACE(sizeof(int))];
 	} u = {0};
-	struct iovec iov = { .iov_base = (void *)"x", .iov_len = 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &u, .msg_controllen = sizeof(u) };
+	struct iovec iov = {.iov_base = (void *)"x", .iov_len = 1};
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &u, .msg_controllen = sizeof(u)};
 
 	make_pair(SOCK_STREAM, 10);
-	u.h = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
+	u.h = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)),
+			       .cmsg_level = SOL_SOCKET,
+			       .cmsg_type = SCM_RIGHTS};
 	must(sendmsg(10, &m, 0) == 1);
 }
 
 static void test_unix_rights(void **state)
 {
-	stage_play(&(struct scene){ .setup = rights_setup, .refused = "SCM_RIGHTS" });
+	stage_play(&(struct scene){.setup = rights_setup, .refused = "SCM_RIGHTS"});
 }
 
 /* ---- memfds ---- */
@@ -463,7 +474,8 @@ static void memfd_verify(int task)
 	char buf[8];
 
 	must_link(10, "/memfd:some name (deleted)");
-	must(fstat(10, &a) == 0 && fstat(11, &b) == 0 && a.st_ino == b.st_ino && a.st_size == 10 << 20);
+	must(fstat(10, &a) == 0 && fstat(11, &b) == 0 && a.st_ino == b.st_ino &&
+	     a.st_size == 10 << 20);
 	must(a.st_blocks <= 16);
 	must(lseek(10, 0, SEEK_CUR) == 77 && lseek(11, 0, SEEK_CUR) == 0);
 	must(pread(11, buf, 4, (9 << 20) + 5) == 4 && memcmp(buf, "tail", 4) == 0);
@@ -474,15 +486,15 @@ static void memfd_verify(int task)
 
 static void test_memfd(void **state)
 {
-	stage_play(&(struct scene){ .setup = memfd_setup, .verify = memfd_verify });
+	stage_play(&(struct scene){.setup = memfd_setup, .verify = memfd_verify});
 }
 
 /* ---- locks and owners ---- */
 
 static void lock_setup(int task)
 {
-	struct flock posix = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 10, .l_len = 5 };
-	struct flock ofd = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 100 };
+	struct flock posix = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 10, .l_len = 5};
+	struct flock ofd = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 100};
 
 	if (task == 0) {
 		place(make_file("flock", "x"), 10);
@@ -493,7 +505,8 @@ static void lock_setup(int task)
 		place(make_file("ofd", "x"), 13);
 		must(fcntl(13, F_OFD_SETLK, &ofd) == 0);
 		make_pair(SOCK_STREAM, 14);
-		must(fcntl(14, F_SETSIG, SIGUSR2) == 0); /* no owner: its pid is not the same here */
+		must(fcntl(14, F_SETSIG, SIGUSR2) ==
+		     0); /* no owner: its pid is not the same here */
 		must(fcntl(14, F_SETFL, O_ASYNC | O_NONBLOCK) == 0);
 	} else {
 		posix.l_start = 30;
@@ -503,16 +516,16 @@ static void lock_setup(int task)
 
 static void lock_verify(int task)
 {
-	struct flock probe = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct flock probe = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	int other = open(in_dir("flock"), O_RDWR);
 
 	must(flock(other, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK);
 	must(fcntl(11, F_GETLK, &probe) == 0 && probe.l_type == F_WRLCK);
 	must(probe.l_start == (task ? 10 : 30) && probe.l_len == 5); /* the other's */
 	other = open(in_dir("ofd"), O_RDWR);
-	probe = (struct flock){ .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	must(fcntl(other, F_OFD_GETLK, &probe) == 0 && probe.l_type == F_RDLCK && probe.l_start == 100 &&
-	     probe.l_len == 0);
+	probe = (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	must(fcntl(other, F_OFD_GETLK, &probe) == 0 && probe.l_type == F_RDLCK &&
+	     probe.l_start == 100 && probe.l_len == 0);
 	must(fcntl(14, F_GETSIG) == SIGUSR2 && flags_of(14) == (O_RDWR | O_ASYNC | O_NONBLOCK));
 	if (task == 0)
 		stage_linger(); /* or its locks would be gone */
@@ -520,7 +533,7 @@ static void lock_verify(int task)
 
 static void test_locks(void **state)
 {
-	stage_play(&(struct scene){ .ntasks = 2, .setup = lock_setup, .verify = lock_verify });
+	stage_play(&(struct scene){.ntasks = 2, .setup = lock_setup, .verify = lock_verify});
 }
 
 /* ---- terminals ---- */
@@ -573,11 +586,11 @@ static void test_terminal(void **state)
 
 	open_master();
 	first = master;
-	stage_play(&(struct scene){ .setup = tty_setup, .verify = headless_verify });
+	stage_play(&(struct scene){.setup = tty_setup, .verify = headless_verify});
 	open_master();
 	tty = open(slave_name, O_RDWR | O_NOCTTY);
 	assert_true(tty >= 0);
-	stage_play(&(struct scene){ .setup = tty_setup, .verify = tty_verify, .tty_fd = tty + 1 });
+	stage_play(&(struct scene){.setup = tty_setup, .verify = tty_verify, .tty_fd = tty + 1});
 	close(tty);
 	close(first);
 	close(master);
@@ -590,7 +603,8 @@ static void ptmx_setup(int task)
 
 static void test_master_refused(void **state)
 {
-	stage_play(&(struct scene){ .setup = ptmx_setup, .refused = "fd 10 (pseudo-terminal master)" });
+	stage_play(
+		&(struct scene){.setup = ptmx_setup, .refused = "fd 10 (pseudo-terminal master)"});
 }
 
 /* ---- leases ---- */
@@ -604,7 +618,8 @@ static void lease_setup(int task)
 
 static void test_lease(void **state)
 {
-	stage_play(&(struct scene){ .setup = lease_setup, .refused = "fd 10 (file lease): cannot be checkpointed" });
+	stage_play(&(struct scene){.setup = lease_setup,
+				   .refused = "fd 10 (file lease): cannot be checkpointed"});
 }
 
 /* ---- mappings: shared content without descriptors ---- */
@@ -620,7 +635,8 @@ static void mapped_setup(int task)
 	int fd, id;
 	char page[4096];
 
-	must(mmap(SHM_AT, SHM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == SHM_AT);
+	must(mmap(SHM_AT, SHM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED,
+		  -1, 0) == SHM_AT);
 	strcpy(SHM_AT + 5, "start");
 	strcpy(SHM_AT + SHM_SIZE - 100, "end");
 	fd = make_file("sem", "semaphore");
@@ -631,7 +647,8 @@ static void mapped_setup(int task)
 		memset(page, 'a' + i, sizeof(page));
 		must(write(fd, page, sizeof(page)) == sizeof(page));
 	}
-	must(mmap(PRIVATE_AT, 16384, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0) == PRIVATE_AT);
+	must(mmap(PRIVATE_AT, 16384, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0) ==
+	     PRIVATE_AT);
 	PRIVATE_AT[4096] = '!';
 	must(close(fd) == 0 && unlink(in_dir("lib")) == 0);
 	id = shmget(IPC_PRIVATE, 10000, IPC_CREAT | 0640);
@@ -646,8 +663,8 @@ static struct {
 	int shmid;
 } ids;
 
-static void add_mapping(struct dump_ctx *c, const char *start, size_t len, const char *name, bool is_private,
-			uint32_t *ret)
+static void add_mapping(struct dump_ctx *c, const char *start, size_t len, const char *name,
+			bool is_private, uint32_t *ret)
 {
 	const struct tracee *t = c->tree->task[0];
 	struct err err = ERR_INIT;
@@ -658,8 +675,9 @@ static void add_mapping(struct dump_ctx *c, const char *start, size_t len, const
 		 (unsigned long)start + len);
 	assert_int_equal(fstatat(c->proc_fd, link, &st, 0), 0);
 	if (is_denied("map_files"))
-		st = (struct stat){ .st_dev = st.st_dev, .st_ino = st.st_ino };
-	if (files_add_mapped(c, c->tree->task[0], in_dir(name), &st, true, !is_private, is_private, link, ret, &err) < 0)
+		st = (struct stat){.st_dev = st.st_dev, .st_ino = st.st_ino};
+	if (files_add_mapped(c, c->tree->task[0], in_dir(name), &st, true, !is_private, is_private,
+			     link, ret, &err) < 0)
 		fail_msg("%s", err.msg);
 }
 
@@ -674,11 +692,13 @@ static void mapped_inspect(struct dump_ctx *c)
 	close(fd);
 	add_mapping(c, SEM_AT, 4096, "sem", false, &ids.sem);
 	add_mapping(c, PRIVATE_AT, 16384, "lib", true, &ids.lib);
-	assert_int_equal(objects_add(c, t, CPX__OBJECT__TYPE__SHM_ANON, 1, 777, SHM_SIZE, -1, (uint64_t)SHM_AT, SHM_SIZE,
-				     0, &o, &err), 0);
+	assert_int_equal(objects_add(c, t, CPX__OBJECT__TYPE__SHM_ANON, 1, 777, SHM_SIZE, -1,
+				     (uint64_t)SHM_AT, SHM_SIZE, 0, &o, &err),
+			 0);
 	ids.shm = o->id;
-	assert_int_equal(objects_add(c, t, CPX__OBJECT__TYPE__SYSV, 1, ids.shmid, 0, -1, (uint64_t)SEG_AT, 12288, 0, &o,
-				     &err), 0);
+	assert_int_equal(objects_add(c, t, CPX__OBJECT__TYPE__SYSV, 1, ids.shmid, 0, -1,
+				     (uint64_t)SEG_AT, 12288, 0, &o, &err),
+			 0);
 	ids.seg = o->id;
 }
 
@@ -723,8 +743,11 @@ static void nothing(int task)
 
 static void test_mapped(void **state)
 {
-	const struct scene s = { .setup = mapped_setup, .verify = nothing, .inspect = mapped_inspect,
-				 .between = remove_segment, .restored = mapped_restored };
+	const struct scene s = {.setup = mapped_setup,
+				.verify = nothing,
+				.inspect = mapped_inspect,
+				.between = remove_segment,
+				.restored = mapped_restored};
 
 	if (geteuid())
 		skip();
@@ -739,9 +762,9 @@ static void test_mapped(void **state)
 static void test_no_kcmp(void **state)
 {
 	setenv("CPX_DENY", "kcmp", 1);
-	stage_play(&(struct scene){ .setup = regular_setup, .verify = regular_verify });
-	stage_play(&(struct scene){ .setup = ghost_setup, .verify = ghost_verify });
-	stage_play(&(struct scene){ .ntasks = 2, .setup = pipe_setup, .verify = pipe_verify });
+	stage_play(&(struct scene){.setup = regular_setup, .verify = regular_verify});
+	stage_play(&(struct scene){.setup = ghost_setup, .verify = ghost_verify});
+	stage_play(&(struct scene){.ntasks = 2, .setup = pipe_setup, .verify = pipe_verify});
 	unsetenv("CPX_DENY");
 }
 
@@ -759,8 +782,10 @@ static void tcp_setup(int task)
 
 static void test_unknown(void **state)
 {
-	stage_play(&(struct scene){ .setup = eventfd_setup, .refused = "fd 10 (eventfd): cannot be checkpointed" });
-	stage_play(&(struct scene){ .setup = tcp_setup, .refused = "fd 10 (TCP socket): cannot be checkpointed" });
+	stage_play(&(struct scene){.setup = eventfd_setup,
+				   .refused = "fd 10 (eventfd): cannot be checkpointed"});
+	stage_play(&(struct scene){.setup = tcp_setup,
+				   .refused = "fd 10 (TCP socket): cannot be checkpointed"});
 }
 
 /* ---- */
