@@ -44,10 +44,8 @@ static int add_leader(struct rtree *rt, struct rtask *t, struct err *err)
 	if (t->msg && t->msg->n_thread)
 		th->msg = t->msg->thread[0];
 	lane = mailbox_lane(&rt->box, th->lane);
-	if (will_end(t->msg))
-		return lane_init(lane, err);
-	lane_init_fresh(lane);
-	return 0;
+	/* Until it is seized a new task knows by the robust list that we have died. */
+	return lane_init(lane, err);
 }
 
 static int add_task(struct rtree *rt, struct rtask *parent, const Cpx__Task *msg, pid_t pid,
@@ -74,23 +72,24 @@ static int add_task(struct rtree *rt, struct rtask *parent, const Cpx__Task *msg
 }
 
 /* Everything that is ours dies with the coordinator until the switch is done. */
-static int seize(struct rtask *t, struct err *err)
+static int seize(const struct rtree *rt, struct rtask *t, struct err *err)
 {
 	if (will_end(t->msg))
 		return 0;
 	if (ptrace(PTRACE_SEIZE, t->pid, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD) < 0)
 		return err_sys(err, -errno, "cannot trace the new task %d", t->pid);
 	t->thread[0].is_seized = true;
+	lane_retire(mailbox_lane(&rt->box, t->thread[0].lane)); /* that list must stay short */
 	return 0;
 }
 
-static int born(struct rtask *t, struct err *err)
+static int born(const struct rtree *rt, struct rtask *t, struct err *err)
 {
 	t->is_alive = true;
 	t->pidfd = syscall(SYS_pidfd_open, t->pid, 0);
 	if (t->pidfd < 0)
 		return err_sys(err, -errno, "cannot open a pidfd of the new task %d", t->pid);
-	return seize(t, err);
+	return seize(rt, t, err);
 }
 
 static int clone_failed(const struct rtask *t, int code, struct err *err)
@@ -140,7 +139,7 @@ static int clone_root(struct rtree *rt, struct rtask *t, struct err *err)
 		pid = clone_into_loop(rt, t, &t->pid, CLONE_CLEAR_SIGHAND);
 	while (may_try_again(pid, t->pid, &patience));
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
-	return pid < 0 ? clone_failed(t, pid, err) : born(t, err);
+	return pid < 0 ? clone_failed(t, pid, err) : born(rt, t, err);
 }
 
 static uint64_t clone_flags(const struct rtask *parent, const struct rtask *t)
@@ -175,7 +174,7 @@ static int clone_from(struct rtree *rt, struct rtask *parent, struct rtask *t, s
 		return r;
 	if (batch_ret(&b, 0) < 0)
 		return clone_failed(t, batch_ret(&b, 0), err);
-	return born(t, err);
+	return born(rt, t, err);
 }
 
 /* ---- one task ------------------------------------------------------------------------------- */

@@ -74,5 +74,6 @@ def no_process_left(what, patience=5):
         procs.reap()
         return procs.tree(os.getpid())[1:]
     if not procs.wait_until(lambda: not strays(), patience):
-        names = [f"{p} ({procs.read(f'/proc/{p}/comm').strip()}, {procs.state(p)})" for p in strays()]
+        names = [f"{p} ({procs.read(f'/proc/{p}/comm').strip()}, {procs.state(p)}, "
+                 f"{procs.read(f'/proc/{p}/wchan')})" for p in strays()]
         raise Fail(f"{what}: processes are left: {names}")

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# timeout: 200
+# timeout: 300
 """kill -9 of cpx at 300 random moments of dumps of a busy multi-threaded tree: 300 survivals, nothing changed.
 
 CPX_KILLS is the number, CPX_SEED makes the moments the same again."""

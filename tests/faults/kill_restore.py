@@ -30,20 +30,21 @@ def restore_and_kill(image, delay):
     p.wait()
 
 
-def end_whole_tree(root_name):
-    """A restore that was through before the kill leaves a whole tree: its busy root runs."""
+def names():
     procs.reap()
-    for pid in procs.children(os.getpid()):
-        if procs.read(f"/proc/{pid}/comm").strip() == root_name:
-            time.sleep(0.02)
-            if not procs.is_alive(pid):
-                continue
-            if procs.state(pid) in "Tt":
-                raise Fail("a stopped task is left")
-            for p in procs.tree(pid):
-                os.kill(p, 9)
-            return True
-    return False
+    return {p: procs.read(f"/proc/{p}/comm").strip() for p in procs.tree(os.getpid())[1:]}
+
+
+def end_whole_tree(what):
+    """A restore that was through before the kill leaves a whole tree, and nothing that is still cpx's."""
+    if not procs.wait_until(lambda: "cpx" not in names().values(), 5):
+        raise Fail(f"{what}: half-made tasks are left: {names()}")
+    whole = list(names())
+    if any(procs.state(p) in ("T", "t") for p in whole):
+        raise Fail(f"{what}: a stopped task is left: {names()}")
+    for p in whole:
+        os.kill(p, 9)
+    return bool(whole)
 
 
 def main():
@@ -65,8 +66,9 @@ def main():
     for i in range(KILLS):
         delay = rng.uniform(0, seconds * 1.1)
         restore_and_kill(image, delay)
-        whole += end_whole_tree("busy")
-        no_process_left(f"kill {i} after {delay * 1000:.2f} of {seconds * 1000:.1f} ms")
+        what = f"kill {i} after {delay * 1000:.2f} of {seconds * 1000:.1f} ms"
+        whole += end_whole_tree(what)
+        no_process_left(what)
     if digest(image) != before:
         raise Fail("the image has changed")
     print(f"{KILLS} kills, {whole} of them after the tree was whole")

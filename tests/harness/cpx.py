@@ -5,9 +5,9 @@ import os
 import subprocess
 
 import procs
-from sandbox import Fail
+from sandbox import Fail, patience
 
-TIMEOUT = 15
+TIMEOUT = 15 * patience()
 
 
 def path():
@@ -22,7 +22,7 @@ def run(*args, status=0, **kw):
         p = subprocess.run([path(), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                            timeout=TIMEOUT, **kw)
     except subprocess.TimeoutExpired:
-        raise Fail(f"{shown}: no end after {TIMEOUT} s") from None
+        raise Fail(f"{shown}: no end after {TIMEOUT:.0f} s") from None
     print(f"$ {shown}\n{p.stdout.decode(errors='replace')[:4000]}"
           f"{p.stderr.decode(errors='replace')[-4000:]}[exit {p.returncode}]", flush=True)
     if status is not None and p.returncode != status:

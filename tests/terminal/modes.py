@@ -39,7 +39,7 @@ def main():
     with open(os.path.join(directory, "job.py"), "w") as f:
         f.write(JOB)
     terminal = Terminal(directory)
-    pid = terminal.start("/usr/bin/python3 job.py", "begun")
+    pid = terminal.start("python3 job.py", "begun")
     terminal.type("a")
     terminal.expect("key <97>")
     cpx.dump(pid, os.path.join(directory, "image"), "--kill")
