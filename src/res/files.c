@@ -29,6 +29,7 @@ struct holder {
 	pid_t tid;
 	int pidfd; /* of that thread; owned only if it is not the tracee's */
 	int dir;   /* /proc/PID/task/TID */
+	const Cpx__FdTable *inherited; /* the parent's, NULL if unknown */
 };
 
 static void holder_release(struct holder *h)
@@ -76,8 +77,11 @@ static int holder_open(struct dump_ctx *c, struct tracee *t, struct holder *ret,
 
 struct file_table *files_table_of(struct dump_ctx *c)
 {
-	if (!c->files)
+	if (!c->files) {
 		c->files = calloc(1, sizeof(*c->files));
+		if (c->files)
+			c->files->diag_fd = -1;
+	}
 	return c->files;
 }
 
@@ -367,14 +371,62 @@ static int collect_probed(struct dump_ctx *c, const struct holder *h, const stru
 	return r < 0 ? r : append_fd(table, p, e->file->id, err);
 }
 
+/* The file that a table has at a number, 0: none. */
+static uint32_t file_at(const Cpx__FdTable *t, uint32_t fd)
+{
+	size_t lo = 0, hi = t ? t->n_fd : 0;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (t->fd[mid]->fd == fd)
+			return t->fd[mid]->file;
+		if (t->fd[mid]->fd < fd)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return 0;
+}
+
+/* Most descriptors are those of the parent, at the same numbers: then all but close-on-exec and
+ * locks is known. */
+static struct file_entry *find_inherited(struct dump_ctx *c, const struct holder *h, int fd)
+{
+	uint32_t id = file_at(h->inherited, fd);
+	struct file_entry *e = id ? c->files->entry[id - 1] : NULL;
+
+	return e && kcmp(e->tid, h->tid, KCMP_FILE, e->fd, fd) == 0 ? e : NULL;
+}
+
+static int collect_inherited(struct dump_ctx *c, const struct holder *h, struct file_entry *e,
+			     struct fd_probe *p, struct proc_fdinfo *info, Cpx__FdTable *table,
+			     struct err *err)
+{
+	int r = proc_fdinfo(h->dir, p->fd, info, err);
+
+	if (r < 0)
+		return err_context(err, "fd %d", p->fd);
+	p->cloexec = info->flags & O_CLOEXEC;
+	r = locks_dump(c, p, info, e->file, err);
+	return r < 0 ? r : append_fd(table, p, e->file->id, err);
+}
+
 static int collect_fd(struct dump_ctx *c, const struct holder *h, int fd, struct fd_probe *p,
 		      Cpx__FdTable *table, struct err *err)
 {
+	struct file_entry *e = find_inherited(c, h, fd);
 	struct proc_fdinfo info = {0};
-	int r = probe(h, fd, p, &info, err);
+	int r;
 
-	if (r == 0)
-		r = collect_probed(c, h, p, &info, table, err);
+	if (e) {
+		*p = (struct fd_probe){.t = h->t, .fd = fd, .dup = -1};
+		r = collect_inherited(c, h, e, p, &info, table, err);
+	} else {
+		r = probe(h, fd, p, &info, err);
+		if (r == 0)
+			r = collect_probed(c, h, p, &info, table, err);
+	}
 	proc_fdinfo_release(&info);
 	if (p->dup >= 0)
 		close(p->dup);
@@ -489,6 +541,14 @@ static int collect(struct dump_ctx *c, const struct holder *h, Cpx__FdTable **re
 	return r < 0 ? err_nomem(err) : add_table(c, h, at, ret, err);
 }
 
+static const Cpx__FdTable *table_of(const struct dump_ctx *c, pid_t pid)
+{
+	for (size_t i = 0; i < c->files->ntables; i++)
+		if (c->files->table[i].t->pid == pid)
+			return c->files->table[i].table;
+	return NULL;
+}
+
 int files_collect(struct dump_ctx *c, struct tracee *t, Cpx__FdTable **ret, struct err *err)
 {
 	Cpx__FdTable *table = NULL;
@@ -500,6 +560,7 @@ int files_collect(struct dump_ctx *c, struct tracee *t, Cpx__FdTable **ret, stru
 	r = holder_open(c, t, &h, err);
 	if (r < 0)
 		return r;
+	h.inherited = table_of(c, t->ppid);
 	r = collect(c, &h, &table, err);
 	holder_release(&h);
 	if (r == 0)
@@ -689,6 +750,8 @@ void files_release(struct dump_ctx *c)
 	free(ft->by_kcmp);
 	free(ft->ends);
 	free(ft->watch);
+	if (ft->diag_fd >= 0)
+		close(ft->diag_fd);
 	free(ft);
 	c->files = NULL;
 }

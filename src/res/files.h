@@ -61,6 +61,7 @@ struct file_table {
 	struct watch *watch;
 	size_t nwatch, maxwatch;
 	bool kcmp_denied;
+	int diag_fd; /* of unixdiag.c, -1: not open yet */
 };
 
 /* The table of the context, made at the first call. NULL: no memory. */
@@ -166,7 +167,8 @@ struct unix_diag_info {
 	uint8_t state;	   /* TCP_ESTABLISHED ... */
 	uint8_t shutdown;  /* 1: receive, 2: send */
 };
-int unix_diag_get(uint32_t ino, struct unix_diag_info *ret, struct err *err);
+/* *fd: -1, then a socket that further questions use; the caller closes it. */
+int unix_diag_get(int *fd, uint32_t ino, struct unix_diag_info *ret, struct err *err);
 
 extern const struct file_ops pathonly_file_ops, terminal_file_ops, chardev_file_ops, memfd_file_ops,
 	regular_file_ops, directory_file_ops, pipe_file_ops, unixpair_file_ops,

@@ -46,8 +46,8 @@ static bool is_of_process(const char *path, int fd)
 {
 	struct statfs fs;
 
-	return fd >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC &&
-	       strncmp(path, "/proc/", 6) == 0 && path[6] >= '0' && path[6] <= '9';
+	return strncmp(path, "/proc/", 6) == 0 && path[6] >= '0' && path[6] <= '9' && fd >= 0 &&
+	       fstatfs(fd, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC;
 }
 
 static int body_new(Cpx__File *f, const char *path, const struct stat *st, struct err *err)

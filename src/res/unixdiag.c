@@ -68,9 +68,8 @@ static int take(const struct nlmsghdr *h, size_t len, struct unix_diag_info *ret
 	return 0;
 }
 
-int unix_diag_get(uint32_t ino, struct unix_diag_info *ret, struct err *err)
+int unix_diag_get(int *fd, uint32_t ino, struct unix_diag_info *ret, struct err *err)
 {
-	_cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
 	union {
 		struct nlmsghdr nlh;
 		char buf[4096];
@@ -78,12 +77,14 @@ int unix_diag_get(uint32_t ino, struct unix_diag_info *ret, struct err *err)
 	ssize_t n;
 	int r;
 
-	if (fd < 0)
+	if (*fd < 0)
+		*fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+	if (*fd < 0)
 		return err_sys(err, -errno, "cannot open a sock_diag socket");
-	r = ask(fd, ino, err);
+	r = ask(*fd, ino, err);
 	if (r < 0)
 		return r;
-	n = recv(fd, &answer, sizeof(answer), 0);
+	n = recv(*fd, &answer, sizeof(answer), 0);
 	return n < 0 ? err_sys(err, -errno, "cannot ask about Unix sockets")
 		     : take(&answer.nlh, n, ret, err);
 }
