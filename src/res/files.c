@@ -77,11 +77,8 @@ static int holder_open(struct dump_ctx *c, struct tracee *t, struct holder *ret,
 
 struct file_table *files_table_of(struct dump_ctx *c)
 {
-	if (!c->files) {
+	if (!c->files)
 		c->files = calloc(1, sizeof(*c->files));
-		if (c->files)
-			c->files->diag_fd = -1;
-	}
 	return c->files;
 }
 
@@ -750,8 +747,7 @@ void files_release(struct dump_ctx *c)
 	free(ft->by_kcmp);
 	free(ft->ends);
 	free(ft->watch);
-	if (ft->diag_fd >= 0)
-		close(ft->diag_fd);
+	unix_diag_release(&ft->diag);
 	free(ft);
 	c->files = NULL;
 }

@@ -9,6 +9,24 @@
 #include "proc/proc.h"
 #include "res/res.h"
 
+/* ---- unixdiag.c ---- */
+struct unix_diag_info {
+	uint32_t ino;
+	uint64_t peer_ino; /* 0: none, or closed */
+	bool has_peer;	   /* connected at some time */
+	uint8_t state;	   /* TCP_ESTABLISHED ... */
+	uint8_t shutdown;  /* 1: receive, 2: send */
+};
+
+/* Zeroed at first. */
+struct unix_diag {
+	struct unix_diag_info *info; /* ascending by inode */
+	size_t n, max;
+	bool is_loaded;
+};
+int unix_diag_get(struct unix_diag *d, uint32_t ino, struct unix_diag_info *ret, struct err *err);
+void unix_diag_release(struct unix_diag *d);
+
 /* ---- dump side: files.c ---- */
 
 /* One open file description, or one mapped file. */
@@ -61,7 +79,7 @@ struct file_table {
 	struct watch *watch;
 	size_t nwatch, maxwatch;
 	bool kcmp_denied;
-	int diag_fd; /* of unixdiag.c, -1: not open yet */
+	struct unix_diag diag;
 };
 
 /* The table of the context, made at the first call. NULL: no memory. */
@@ -159,16 +177,6 @@ int locks_take(const Cpx__File *f, int fd, struct err *err);
 int locks_settle(const Cpx__File *f, const Cpx__Task *task, int fd, struct batch *b, size_t *from,
 		 struct err *err);
 int owner_settle(const Cpx__File *f, int fd, struct batch *b);
-
-/* ---- unixdiag.c ---- */
-struct unix_diag_info {
-	uint64_t peer_ino; /* 0: none, or closed */
-	bool has_peer;	   /* connected at some time */
-	uint8_t state;	   /* TCP_ESTABLISHED ... */
-	uint8_t shutdown;  /* 1: receive, 2: send */
-};
-/* *fd: -1, then a socket that further questions use; the caller closes it. */
-int unix_diag_get(int *fd, uint32_t ino, struct unix_diag_info *ret, struct err *err);
 
 extern const struct file_ops pathonly_file_ops, terminal_file_ops, chardev_file_ops, memfd_file_ops,
 	regular_file_ops, directory_file_ops, pipe_file_ops, unixpair_file_ops,

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Asks sock_diag(7) about one Unix socket by its inode. Sees the sockets of cpx's own network
- * namespace only. */
+/*
+ * Unix sockets as sock_diag(7) lists them: all at the first question (one answer for one socket
+ * costs the kernel a walk through all of them). Sees the sockets of cpx's own network namespace
+ * only.
+ */
 #include "res/files.h"
 
 #include <linux/netlink.h>
@@ -9,22 +12,22 @@
 #include <linux/unix_diag.h>
 #include <sys/socket.h>
 
+#define ANSWER_MAX (64 << 10)
+
 struct request {
 	struct nlmsghdr nlh;
 	struct unix_diag_req req;
 };
 
-static int ask(int fd, uint32_t ino, struct err *err)
+static int ask(int fd, struct err *err)
 {
 	struct request r = {
 		.nlh = {.nlmsg_len = sizeof(r),
 			.nlmsg_type = SOCK_DIAG_BY_FAMILY,
-			.nlmsg_flags = NLM_F_REQUEST},
+			.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
 		.req = {.sdiag_family = AF_UNIX,
 			.udiag_states = ~0U,
-			.udiag_ino = ino,
-			.udiag_show = UDIAG_SHOW_PEER,
-			.udiag_cookie = {~0U, ~0U}},
+			.udiag_show = UDIAG_SHOW_PEER},
 	};
 
 	return send(fd, &r, sizeof(r), 0) < 0
@@ -51,40 +54,85 @@ static void take_attributes(const struct unix_diag_msg *msg, size_t len, struct 
 	}
 }
 
-static int take(const struct nlmsghdr *h, size_t len, struct unix_diag_info *ret, struct err *err)
+static int add(struct unix_diag *d, const struct nlmsghdr *h)
 {
-	if (!NLMSG_OK(h, len))
-		return err_set(err, -EBADMSG, "sock_diag gave an answer that cannot be read");
-	if (h->nlmsg_type == NLMSG_ERROR)
-		return err_sys(err, ((const struct nlmsgerr *)NLMSG_DATA(h))->error,
-			       "sock_diag does not know this Unix socket (CONFIG_UNIX_DIAG, "
-			       "network namespace)");
-	if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY ||
-	    h->nlmsg_len < NLMSG_LENGTH(sizeof(struct unix_diag_msg)))
-		return err_set(err, -EBADMSG, "sock_diag gave an answer that cannot be read");
-	*ret = (struct unix_diag_info){
-		.state = ((const struct unix_diag_msg *)NLMSG_DATA(h))->udiag_state};
-	take_attributes(NLMSG_DATA(h), h->nlmsg_len - NLMSG_HDRLEN, ret);
+	const struct unix_diag_msg *msg = NLMSG_DATA(h);
+	struct unix_diag_info info = {.ino = msg->udiag_ino, .state = msg->udiag_state};
+
+	take_attributes(msg, h->nlmsg_len - NLMSG_HDRLEN, &info);
+	if (grow(&d->info, &d->max, d->n, sizeof(*d->info)) < 0)
+		return -ENOMEM;
+	d->info[d->n++] = info;
 	return 0;
 }
 
-int unix_diag_get(int *fd, uint32_t ino, struct unix_diag_info *ret, struct err *err)
+/* 1: that was the last of the answer. */
+static int take(struct unix_diag *d, const struct nlmsghdr *h, size_t len, struct err *err)
 {
-	union {
-		struct nlmsghdr nlh;
-		char buf[4096];
-	} answer;
-	ssize_t n;
+	for (; NLMSG_OK(h, len); h = NLMSG_NEXT(h, len)) {
+		if (h->nlmsg_type == NLMSG_DONE)
+			return 1;
+		if (h->nlmsg_type == NLMSG_ERROR)
+			return err_sys(err, ((const struct nlmsgerr *)NLMSG_DATA(h))->error,
+				       "sock_diag does not list Unix sockets (CONFIG_UNIX_DIAG)");
+		if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY ||
+		    h->nlmsg_len < NLMSG_LENGTH(sizeof(struct unix_diag_msg)))
+			return err_set(err, -EBADMSG,
+				       "sock_diag gave an answer that cannot be read");
+		if (add(d, h) < 0)
+			return err_nomem(err);
+	}
+	return 0;
+}
+
+static int compare(const void *a, const void *b)
+{
+	const struct unix_diag_info *x = a, *y = b;
+
+	return x->ino < y->ino ? -1 : x->ino > y->ino;
+}
+
+static int load(struct unix_diag *d, struct err *err)
+{
+	_cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+	_cleanup_free_ char *buf = malloc(ANSWER_MAX);
 	int r;
 
-	if (*fd < 0)
-		*fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-	if (*fd < 0)
+	if (!buf)
+		return err_nomem(err);
+	if (fd < 0)
 		return err_sys(err, -errno, "cannot open a sock_diag socket");
-	r = ask(*fd, ino, err);
+	r = ask(fd, err);
+	while (r == 0) {
+		ssize_t n = recv(fd, buf, ANSWER_MAX, 0);
+
+		r = n < 0 ? err_sys(err, -errno, "cannot ask about Unix sockets")
+			  : take(d, (const void *)buf, n, err);
+	}
+	if (r > 0 && d->n)
+		qsort(d->info, d->n, sizeof(*d->info), compare);
+	return MIN(r, 0);
+}
+
+int unix_diag_get(struct unix_diag *d, uint32_t ino, struct unix_diag_info *ret, struct err *err)
+{
+	const struct unix_diag_info key = {.ino = ino}, *found;
+	int r = 0;
+
+	if (!d->is_loaded)
+		r = load(d, err);
 	if (r < 0)
 		return r;
-	n = recv(*fd, &answer, sizeof(answer), 0);
-	return n < 0 ? err_sys(err, -errno, "cannot ask about Unix sockets")
-		     : take(&answer.nlh, n, ret, err);
+	d->is_loaded = true;
+	found = d->n ? bsearch(&key, d->info, d->n, sizeof(key), compare) : NULL;
+	if (!found)
+		return err_set(err, -ENOENT, "it is in another network namespace");
+	*ret = *found;
+	return 0;
+}
+
+void unix_diag_release(struct unix_diag *d)
+{
+	free(d->info);
+	*d = (struct unix_diag){0};
 }

@@ -307,7 +307,7 @@ static int unixpair_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File
 	r = refuse_named(c, p);
 	if (r)
 		return r < 0 ? err_nomem(err) : 0;
-	r = unix_diag_get(&c->files->diag_fd, b->ino, &info, err);
+	r = unix_diag_get(&c->files->diag, b->ino, &info, err);
 	if (r < 0)
 		return files_refuse(c, p, "Unix socket", "cannot be checkpointed: %s",
 				    err ? err->msg : "no sock_diag");
