@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Memory that a twin lacks (MADV_DONTFORK), gets empty (MADV_WIPEONFORK) or may lose while the original runs
- * on (private huge pages): copied into a memfd while the task is frozen, from /proc/PID/mem, and
- * written to the image later. The copy takes as much memory as those mappings have populated.
+ * Memory that a twin lacks (MADV_DONTFORK), gets empty (MADV_WIPEONFORK) or may lose while the
+ * original runs on (private huge pages): copied into a memfd while the task is frozen, from
+ * /proc/PID/mem, and written to the image later. The copy takes as much memory as those mappings
+ * have populated.
  */
 #include "mem/pages.h"
 
@@ -45,8 +46,8 @@ static int copy_piece(struct aside *a, struct page_plan *plan, const struct page
 	return 0;
 }
 
-static int copy_run(struct aside *a, struct page_plan *plan, const struct page_run *run, uint8_t *buf,
-		    struct err *err)
+static int copy_run(struct aside *a, struct page_plan *plan, const struct page_run *run,
+		    uint8_t *buf, struct err *err)
 {
 	int r = 0;
 
@@ -82,7 +83,7 @@ static bool has_any(const Cpx__Mm *mm)
 	return false;
 }
 
-/* ---- as a source ------------------------------------------------------------------------------ */
+/* ---- as a source ---- */
 
 static int aside_next(struct page_source *s, uint64_t max, struct page_group *ret, struct err *err)
 {
@@ -133,14 +134,16 @@ static int aside_read(struct page_source *s, uint64_t addr, void *buf, size_t le
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return err_sys(err, n < 0 ? -errno : -EIO, "cannot read memory copied aside");
+			return err_sys(err, n < 0 ? -errno : -EIO,
+				       "cannot read memory copied aside");
 		done += (size_t)n;
 	}
-	return run ? 0 : err_set(err, -EINVAL, "memory at %#lx was not copied aside",
-				 (unsigned long)addr);
+	return run ? 0
+		   : err_set(err, -EINVAL, "memory at %#lx was not copied aside",
+			     (unsigned long)addr);
 }
 
-/* ---- the three calls -------------------------------------------------------------------------- */
+/* ---- the three calls ---- */
 
 int aside_copy(const Cpx__Mm *mm, pid_t pid, struct aside **ret, struct err *err)
 {

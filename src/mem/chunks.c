@@ -90,8 +90,8 @@ int page_notes_flush(struct page_notes *l, struct pageout *p, uint32_t mm, struc
 	return n ? image_write_chunk(p->w, mm, l->kind, l->ext, n, NULL, err) : 0;
 }
 
-int page_notes_add(struct page_notes *l, struct pageout *p, uint32_t mm, uint64_t addr, uint64_t len,
-		   struct err *err)
+int page_notes_add(struct page_notes *l, struct pageout *p, uint32_t mm, uint64_t addr,
+		   uint64_t len, struct err *err)
 {
 	int r = 0;
 

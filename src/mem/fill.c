@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Chunks into the memory of a task under construction: ioctl_userfaultfd(2) UFFDIO_COPY into fresh anonymous
- * mappings, which makes a page and fills it in one go; /proc/PID/mem for all else, which works whatever
- * the protection (FOLL_FORCE).
+ * Chunks into the memory of a task under construction: ioctl_userfaultfd(2) UFFDIO_COPY into fresh
+ * anonymous mappings, which makes a page and fills it in one go; /proc/PID/mem for all else, which
+ * works whatever the protection (FOLL_FORCE).
  */
 #include "mem/pages.h"
 
@@ -30,8 +30,8 @@ static int write_mem(const struct fill_target *t, uint64_t addr, const uint8_t *
 
 /*
  * One call; returns the bytes that are dealt with or -errno. It stops at a page that exists already
- * (-EEXIST) or whose mapping is not registered after all (-ENOENT), which is then written instead, and while the mm is changing (-EAGAIN: fork, mremap
- * or unmap under way; tried again).
+ * (-EEXIST) or whose mapping is not registered after all (-ENOENT), which is then written instead,
+ * and while the mm is changing (-EAGAIN: fork, mremap or unmap under way; tried again).
  */
 static int64_t copy_some(const struct fill_target *t, uint64_t addr, const uint8_t *data,
 			 uint64_t len, struct err *err)

@@ -8,79 +8,110 @@
 #include "tracee/tracee.h"
 
 /* ---- vma.c: the mappings of a task, from /proc/PID/smaps (flags) ---- */
-enum vma_flag { /* Cpx__Vma.vm_flags */
-	VMA_LOCKED = 1 << 0, VMA_LOCKONFAULT = 1 << 1, VMA_DONTFORK = 1 << 2, VMA_WIPEONFORK = 1 << 3,
-	VMA_DONTDUMP = 1 << 4, VMA_HUGEPAGE = 1 << 5, VMA_NOHUGEPAGE = 1 << 6, VMA_MERGEABLE = 1 << 7,
-	VMA_SEQUENTIAL = 1 << 8, VMA_RANDOM = 1 << 9, VMA_NORESERVE = 1 << 10,
-	VMA_DROPPABLE = 1 << 11, /* MAP_DROPPABLE: its pages are never stored, they may vanish at any time anyway */
+/* Cpx__Vma.vm_flags */
+enum vma_flag {
+	VMA_LOCKED = 1 << 0,
+	VMA_LOCKONFAULT = 1 << 1,
+	VMA_DONTFORK = 1 << 2,
+	VMA_WIPEONFORK = 1 << 3,
+	VMA_DONTDUMP = 1 << 4,
+	VMA_HUGEPAGE = 1 << 5,
+	VMA_NOHUGEPAGE = 1 << 6,
+	VMA_MERGEABLE = 1 << 7,
+	VMA_SEQUENTIAL = 1 << 8,
+	VMA_RANDOM = 1 << 9,
+	VMA_NORESERVE = 1 << 10,
+	/* MAP_DROPPABLE: its pages are never stored, they may vanish at any time anyway. */
+	VMA_DROPPABLE = 1 << 11,
 };
 
 struct proc_vma;
-/* Mappings that the kernel itself puts into every address space (vdso, vvar ..., vsyscall): no Vma record. */
+/* Mappings that the kernel itself puts into every address space (vdso, vvar ..., vsyscall): no Vma
+ * record. */
 bool vma_is_special(const struct proc_vma *v);
-/* What smaps alone tells of a mapping (v->has_flags; not special): range, prot, offset, grows_down, vm_flags, name, hugepage_shift
- * and kind. vma is initialised, its file and object are left for the caller, who also refuses what kind cannot express:
- * devices (PVM_IO, PVM_PFNMAP, PVM_MIXEDMAP), userfaultfd, pkeys, sealed, shadow stacks.
- *   private: ANON (also of /dev/zero), FILE_PRIVATE, HUGETLB
- *   shared:  SHM_ANON, SYSV, HUGETLB_SHARED (anonymous), FILE_SHARED (files and memfds, hugetlbfs files too) */
+/* What smaps alone tells of a mapping (v->has_flags; not special): range, prot, offset, grows_down,
+ * vm_flags, name, hugepage_shift and kind. vma is initialised, its file and object are left for the
+ * caller, who also refuses what kind cannot express: devices (PVM_IO, PVM_PFNMAP, PVM_MIXEDMAP),
+ * userfaultfd, pkeys, sealed, shadow stacks.
+ *
+ * Private: ANON (also of /dev/zero), FILE_PRIVATE, HUGETLB. Shared: SHM_ANON, SYSV, HUGETLB_SHARED
+ * (anonymous), FILE_SHARED (files and memfds, hugetlbfs files too). */
 int vma_from_proc(const struct proc_vma *v, Cpx__Vma *vma, struct err *err);
-/* A few words on why cpx cannot carry the mapping ("is a device's memory"), NULL if nothing in its flags forbids it. */
+/* A few words on why cpx cannot carry the mapping ("is a device's memory"), NULL if nothing in its
+ * flags forbids it. */
 const char *vma_obstacle(const struct proc_vma *v);
 
 /* ---- select.c: which pages of a private mapping hold data of their own ---- */
-struct page_range { uint64_t addr, len; };
-struct page_ranges { struct page_range *r; size_t n, max; uint64_t bytes; };
-/* Pages of [start, end) that are private and populated (anonymous, present or swapped; not the shared zero page; not
- * pages of the backing file). pagemap_fd: /proc/PID/pagemap. PAGEMAP_SCAN, or pagemap entries where the kernel lacks it or
- * CPX_DENY names it. Guard pages are refused: -EOPNOTSUPP. */
-int pages_select(int pagemap_fd, uint64_t start, uint64_t end, struct page_ranges *out, struct err *err);
+struct page_range {
+	uint64_t addr, len;
+};
+struct page_ranges {
+	struct page_range *r;
+	size_t n, max;
+	uint64_t bytes;
+};
+/* Pages of [start, end) that are private and populated (anonymous, present or swapped; not the
+ * shared zero page; not pages of the backing file). pagemap_fd: /proc/PID/pagemap. PAGEMAP_SCAN, or
+ * pagemap entries where the kernel lacks it or CPX_DENY names it. Guard pages are refused:
+ * -EOPNOTSUPP. */
+int pages_select(int pagemap_fd, uint64_t start, uint64_t end, struct page_ranges *out,
+		 struct err *err);
 void page_ranges_release(struct page_ranges *p);
 
 /* ---- pageout.c: one mm's private memory to the image ----
  *
- * What is stored: the pages of private mappings that are populated, are not zero, and (where the mm has a parent_mm that went
- * out before it through the same struct pageout) differ from the parent's page at the same address. Equal ones become
- * CHUNK_INHERIT; zero pages of private file mappings CHUNK_ZERO, other zero pages nothing. Mappings that vma_is_aside()
- * are left to aside_write(), whichever of the two functions wrote the rest. Memory use is bounded (some 64 MiB) but for 24 bytes
- * a page of mms that have children. */
-struct pageout_stats { uint64_t pages, zero_pages, inherited_pages, bytes; };
+ * What is stored: the pages of private mappings that are populated, are not zero, and (where the mm
+ * has a parent_mm that went out before it through the same struct pageout) differ from the parent's
+ * page at the same address. Equal ones become CHUNK_INHERIT; zero pages of private file mappings
+ * CHUNK_ZERO, other zero pages nothing. Mappings that vma_is_aside() are left to aside_write(),
+ * whichever of the two functions wrote the rest. Memory use is bounded (some 64 MiB) but for 24
+ * bytes a page of mms that have children. */
+struct pageout_stats {
+	uint64_t pages, zero_pages, inherited_pages, bytes;
+};
 struct pageout {
 	struct image_writer *w;
 	const struct image_writer_options *options;
-	int out_fd;	     /* -1: not seekable or not raw; else (open for reading too) twins write there themselves */
-	unsigned workers;    /* threads that compress; 0: all in the calling thread */
+	/* -1: not seekable or not raw. Else, open for reading too: twins write there themselves. */
+	int out_fd;
+	unsigned workers;	    /* threads that compress; 0: all in the calling thread */
 	struct page_hashes *hashes; /* of finished mms that have children, for CHUNK_INHERIT */
 	struct page_pool *pool;	    /* the workers; made when first needed */
 	struct pageout_stats stats;
 	uint64_t done_bytes; /* of memory looked at, stored or not */
-	void (*progress)(void *data, uint64_t done_bytes); /* may be NULL; called from the calling thread */
+	/* May be NULL; called from the calling thread. */
+	void (*progress)(void *data, uint64_t done_bytes);
 	void *progress_data;
 };
-/* From a twin, which pushes its pages itself and loses them: once only. has_children: some other mm names this one as
- * parent_mm. */
-int pageout_twin(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct twin *w, struct err *err);
-/* The fallback, several times slower: from the frozen task itself (any stopped task with these mappings) by /proc/PID/mem,
- * which unlike process_vm_readv(2) leaves copy-on-write pages shared. */
-int pageout_frozen(struct pageout *p, const Cpx__Mm *mm, bool has_children, pid_t pid, struct err *err);
+/* From a twin, which pushes its pages itself and loses them: once only. has_children: some other mm
+ * names this one as parent_mm. */
+int pageout_twin(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct twin *w,
+		 struct err *err);
+/* The fallback, several times slower: from the frozen task itself (any stopped task with these
+ * mappings) by /proc/PID/mem, which unlike process_vm_readv(2) leaves shared pages shared. */
+int pageout_frozen(struct pageout *p, const Cpx__Mm *mm, bool has_children, pid_t pid,
+		   struct err *err);
 void pageout_release(struct pageout *p); /* ends the workers */
 
-/* ---- aside.c: mappings that a twin does not have or cannot hold still (DONTFORK, WIPEONFORK, private hugetlb): copied aside
- * while frozen, written right after the mm's pageout_*(). */
+/* ---- aside.c: mappings that a twin does not have or cannot hold still (DONTFORK, WIPEONFORK,
+ * private hugetlb): copied aside while frozen, written right after the mm's pageout_*(). */
 struct aside;
 bool vma_is_aside(const Cpx__Vma *v);
-int aside_copy(const Cpx__Mm *mm, pid_t pid, struct aside **ret, struct err *err); /* *ret NULL if there is nothing */
+/* *ret is NULL if there is nothing. */
+int aside_copy(const Cpx__Mm *mm, pid_t pid, struct aside **ret, struct err *err);
 int aside_write(struct aside *a, struct pageout *p, const Cpx__Mm *mm, struct err *err);
 void aside_free(struct aside *a);
 
 /* ---- fill.c: chunks into the private memory of a task under construction ---- */
 struct fill_target {
 	pid_t pid;
-	int mem_fd;	/* /proc/PID/mem, for file mappings and pages that exist already */
-	int uffd;	/* userfaultfd of that mm, with fresh anonymous mappings registered MISSING; -1: write through mem_fd */
+	int mem_fd; /* /proc/PID/mem, for file mappings and pages that exist already */
+	/* userfaultfd of that mm, fresh anonymous mappings registered MISSING; -1: by mem_fd. */
+	int uffd;
 	const Cpx__Mm *mm;
 };
-/* Fills one chunk: extents in fresh anonymous mappings by UFFDIO_COPY, the rest by mem_fd. is_fresh says for
- * an address whether its mapping is registered. Thread-safe. */
+/* Fills one chunk: extents in fresh anonymous mappings by UFFDIO_COPY, the rest by mem_fd. is_fresh
+ * says for an address whether its mapping is registered. Thread-safe. */
 int fill_chunk(const struct fill_target *t, const struct chunk_ref *c, const void *data,
 	       bool (*is_fresh)(uint64_t addr, void *arg), void *arg, struct err *err);
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Raw chunks into a regular file: the twin writes them to places reserved in the image; cpx reads them
- * back while the twin writes on, for the checksums (and the hashes of pages, for the sake of
+ * Raw chunks into a regular file: the twin writes them to places reserved in the image; cpx reads
+ * them back while the twin writes on, for the checksums (and the hashes of pages, for the sake of
  * children). It does not write before the twin is done: each write would wait for the inode's lock,
  * and the twin for it.
  *
- * Pages of a file on tmpfs are charged to the memory cgroup of who first touches them (mm/shmem.c). So
- * that a dump does not eat up the limit of its target's group, cpx allocates them itself where the
- * twin is in another group than cpx.
+ * Pages of a file on tmpfs are charged to the memory cgroup of who first touches them (mm/shmem.c).
+ * So that a dump does not eat up the limit of its target's group, cpx allocates them itself where
+ * the twin is in another group than cpx.
  */
 #include "mem/pages.h"
 
@@ -81,7 +81,8 @@ static int hash_pages(const struct direct *d, const struct extent *e, unsigned n
 
 	for (unsigned i = 0; i < n && r == 0; i++)
 		for (uint64_t at = 0; at < e[i].len && r == 0; at += CPX_PAGE_SIZE) {
-			r = page_hash_add(d->own, e[i].addr + at, XXH3_128bits(page, CPX_PAGE_SIZE));
+			r = page_hash_add(d->own, e[i].addr + at,
+					  XXH3_128bits(page, CPX_PAGE_SIZE));
 			page += CPX_PAGE_SIZE;
 		}
 	return r;
@@ -185,7 +186,8 @@ static int finish_all(const struct direct *d, struct err *err)
 	int r = 0;
 
 	for (size_t i = 0; i < d->n && r == 0; i++)
-		r = image_finish_chunk(d->p->w, d->finished[i].handle, d->finished[i].checksum, err);
+		r = image_finish_chunk(d->p->w, d->finished[i].handle, d->finished[i].checksum,
+				       err);
 	return r;
 }
 

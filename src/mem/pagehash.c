@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Contents of the pages of mms that have children, as 128-bit XXH3 hashes: a child's page that is equal to
- * its parent's at the same address is not stored again. Pure code.
+ * Contents of the pages of mms that have children, as 128-bit XXH3 hashes: a child's page that is
+ * equal to its parent's at the same address is not stored again. Pure code.
  */
 #include "mem/pages.h"
 

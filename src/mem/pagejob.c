@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Workers that sort out, hash and compress pages, and the memory out of which they do so. Jobs are taken by workers in any order and come out in the
- * order in which they went in; whoever waits for one that nobody has begun does it himself.
+ * Workers that sort out, hash and compress pages, and the memory out of which they do so. Jobs are
+ * taken by workers in any order and come out in the order in which they went in; whoever waits for
+ * one that nobody has begun does it himself.
  */
 #include "mem/pages.h"
 
@@ -23,7 +24,7 @@ struct page_pool {
 	bool is_ending;
 };
 
-/* ---- one job ---------------------------------------------------------------------------------- */
+/* ---- one job ---- */
 
 static void keep_page(struct page_job *j, uint64_t addr, const uint8_t *page)
 {
@@ -80,8 +81,8 @@ static int run_job(const struct page_pool *pool, struct page_job *j, struct err 
 		return err_nomem(err);
 	if (!j->nstored)
 		return 0;
-	return image_prepare_chunk(&pool->options, j->mm, CHUNK_DATA, j->stored, j->nstored, j->data,
-				   &j->prepared, err);
+	return image_prepare_chunk(&pool->options, j->mm, CHUNK_DATA, j->stored, j->nstored,
+				   j->data, &j->prepared, err);
 }
 
 static void discard_prepared(struct page_job *j)
@@ -103,7 +104,7 @@ void page_job_free(struct page_job *j)
 	free(j);
 }
 
-/* ---- the pool --------------------------------------------------------------------------------- */
+/* ---- the pool ---- */
 
 static struct page_job *first_queued(const struct page_pool *pool)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * One mm's private memory to the image. Chooses the way:
- *   raw into a regular file    the twin writes into the image itself, cpx reads it back for the checksums
- *   all else                   the twin writes into a ring of ours, workers compress out of it
- *   no twin, or one that may not write (RLIMIT_FSIZE)   cpx reads the memory from outside
+ *   raw into a regular file    the twin writes into the image itself, cpx reads it back for the
+ * checksums all else                   the twin writes into a ring of ours, workers compress out of
+ * it no twin, or one that may not write (RLIMIT_FSIZE)   cpx reads the memory from outside
  */
 #include "mem/pages.h"
 
@@ -18,7 +18,7 @@ int pageout_step(struct pageout *p, uint64_t bytes, struct err *err)
 	return interrupt_check(err);
 }
 
-/* ---- from outside ----------------------------------------------------------------------------- */
+/* ---- from outside ---- */
 
 int page_copy_out(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct page_source *from,
 		  struct err *err)
@@ -48,7 +48,7 @@ int pageout_frozen(struct pageout *p, const Cpx__Mm *mm, bool has_children, pid_
 	return r;
 }
 
-/* ---- through the ring ------------------------------------------------------------------------- */
+/* ---- through the ring ---- */
 
 static int ring_place(void *to, struct push_group *g, struct err *err)
 {
@@ -90,7 +90,7 @@ static int push_ring(struct pageout *p, const Cpx__Mm *mm, bool has_children,
 	return r;
 }
 
-/* ---- choice ----------------------------------------------------------------------------------- */
+/* ---- choice ---- */
 
 struct way {
 	bool is_direct;
@@ -112,7 +112,8 @@ static int choose_way(struct pageout *p, const Cpx__Mm *mm, struct twin *w, stru
 		if (r < 0)
 			return r;
 	}
-	r = twin_send_fd(w, ret->is_direct ? p->out_fd : page_pool_fd(p->pool), &ret->remote_fd, err);
+	r = twin_send_fd(w, ret->is_direct ? p->out_fd : page_pool_fd(p->pool), &ret->remote_fd,
+			 err);
 	if (r == -ESRCH)
 		return r;
 	if (r < 0)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The pages of an mm in groups, mapping by mapping. Reads /proc/PID/pagemap (select.c) of a task that
- * does not run: the twin, or the frozen task. Bytes come from /proc/PID/mem, whatever the protection
- * (FOLL_FORCE, mm/memory.c) and without unsharing copy-on-write pages.
+ * The pages of an mm in groups, mapping by mapping. Reads /proc/PID/pagemap (select.c) of a task
+ * that does not run: the twin, or the frozen task. Bytes come from /proc/PID/mem, whatever the
+ * protection (FOLL_FORCE, mm/memory.c) and without unsharing copy-on-write pages.
  */
 #include "mem/pages.h"
 
@@ -16,7 +16,8 @@ bool vma_is_aside(const Cpx__Vma *v)
 			  v->kind == CPX__VMA__KIND__FILE_PRIVATE ||
 			  v->kind == CPX__VMA__KIND__HUGETLB;
 
-	/* A huge page that the original writes to may be taken from its twin: mm/hugetlb.c, unmap_ref_private(). */
+	/* A huge page that the original writes to may be taken from its twin: mm/hugetlb.c,
+	 * unmap_ref_private(). */
 	return is_private && (v->vm_flags & (VMA_DONTFORK | VMA_WIPEONFORK) || v->hugepage_shift);
 }
 

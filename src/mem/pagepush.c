@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The twin pushes its pages into a file, group by group. One batch makes it write group n and look for
- * zero pages in group n + 2; while it does so, cpx selects group n + 3, finds room for group n + 1 and
- * deals with group n - 1, which is written.
+ * The twin pushes its pages into a file, group by group. One batch makes it write group n and look
+ * for zero pages in group n + 2; while it does so, cpx selects group n + 3, finds room for group
+ * n + 1 and deals with group n - 1, which is written.
  *
- * The first touch of a page by a new task costs as much as copying it does (its page table entry is marked
- * old by fork(), mm/memory.c), so of larger memories a second thread of the twin looks for zero pages
- * while the first writes. Nothing but results and page bitmaps comes back through the mailbox, and both are checked against what was asked for.
+ * The first touch of a page by a new task costs as much as copying it does (its page table entry is
+ * marked old by fork(), mm/memory.c), so of larger memories a second thread of the twin looks for
+ * zero pages while the first writes. Nothing but results and page bitmaps comes back through the
+ * mailbox, and both are checked against what was asked for.
  */
 #include "mem/pages.h"
 
@@ -23,13 +24,13 @@ struct push {
 	int fd; /* the twin's number of the file */
 	const struct push_ops *ops;
 	void *to;
-	struct batch b; /* writes */
-	struct batch scans; /* and drops: b itself, or the helper's */
-	unsigned first_write; /* index of the call */
+	struct batch b;		     /* writes */
+	struct batch scans;	     /* and drops: b itself, or the helper's */
+	unsigned first_write;	     /* index of the call */
 	uint64_t bitmap[GROUP_RUNS]; /* remote */
 };
 
-/* ---- reading is allowed ----------------------------------------------------------------------- */
+/* ---- reading is allowed ---- */
 
 static bool is_unreadable(const Cpx__Vma *v)
 {
@@ -65,7 +66,7 @@ static int open_unreadable(struct push *u, const struct page_group *g, struct er
 	return u->b.n ? check_opened(u, vma, err) : 0;
 }
 
-/* ---- zero pages ------------------------------------------------------------------------------- */
+/* ---- zero pages ---- */
 
 static void add_scans(struct push *u, const struct page_group *g)
 {
@@ -92,8 +93,8 @@ static uint64_t stretch(const uint64_t *map, uint64_t from, uint64_t n)
 	return i - from;
 }
 
-static int take_stretch(struct push *u, struct push_group *g, const struct page_run *run, bool is_zero,
-			uint64_t addr, uint64_t len, struct err *err)
+static int take_stretch(struct push *u, struct push_group *g, const struct page_run *run,
+			bool is_zero, uint64_t addr, uint64_t len, struct err *err)
 {
 	if (is_zero)
 		return u->ops->zero(u->to, run, addr, len, err);
@@ -136,7 +137,7 @@ static int take_scans(struct push *u, struct push_group *g, struct err *err)
 	return r;
 }
 
-/* ---- writing ---------------------------------------------------------------------------------- */
+/* ---- writing ---- */
 
 /* The extents of a chunk but for the first `done` bytes, as the twin's iovec. Returns how many. */
 static unsigned fill_iovec(struct iovec *v, const struct push_group *g, const struct page_chunk *c,
@@ -150,7 +151,8 @@ static unsigned fill_iovec(struct iovec *v, const struct push_group *g, const st
 
 		done -= skip;
 		if (skip < e[i].len)
-			v[n++] = (struct iovec){(void *)(uintptr_t)(e[i].addr + skip), e[i].len - skip};
+			v[n++] = (struct iovec){(void *)(uintptr_t)(e[i].addr + skip),
+						e[i].len - skip};
 	}
 	return n;
 }
@@ -218,7 +220,7 @@ static int check_writes(struct push *u, const struct push_group *g, struct err *
 	return r;
 }
 
-/* ---- giving back ------------------------------------------------------------------------------ */
+/* ---- giving back ---- */
 
 static void add_drop(struct push *u, uint64_t start, uint64_t end)
 {
@@ -227,8 +229,8 @@ static void add_drop(struct push *u, uint64_t start, uint64_t end)
 
 /*
  * Pages that are safe in the file are of no more use to the twin; without them the original may
- * write to its own ones without the kernel's making copies. One call a mapping: what lies between its runs is
- * zero, never populated, or written before.
+ * write to its own ones without the kernel's making copies. One call a mapping: what lies between
+ * its runs is zero, never populated, or written before.
  */
 static void add_drops(struct push *u, const struct page_group *g)
 {
@@ -239,7 +241,7 @@ static void add_drops(struct push *u, const struct page_group *g)
 	}
 }
 
-/* ---- the loop --------------------------------------------------------------------------------- */
+/* ---- the loop ---- */
 
 static int place(struct push *u, struct push_group *g, struct err *err)
 {

@@ -15,15 +15,16 @@
 
 #include <pthread.h>
 
-/* ---- select.c -------------------------------------------------------------------------------- */
+/* ---- select.c ---- */
 
 /* A part of pages_select(): stops after some max pages (0: any number) or work, at *ret_end. */
 int pages_select_some(int pagemap_fd, uint64_t start, uint64_t end, uint64_t max,
 		      struct page_ranges *out, uint64_t *ret_end, struct err *err);
 
-/* ---- pageplan.c ------------------------------------------------------------------------------ */
+/* ---- pageplan.c ---- */
 
-#define GROUP_RUNS 384 /* so that a batch holds the scans of one group and the writes of another */
+/* So that a batch holds the scans of one group and the writes of another. */
+#define GROUP_RUNS 384
 
 struct page_run {
 	uint64_t addr, len;
@@ -49,9 +50,9 @@ struct page_plan {
 	const Cpx__Mm *mm;
 	bool is_aside; /* the mappings that are vma_is_aside(), else the others */
 	int pagemap_fd, mem_fd;
-	size_t vma; /* next mapping to select in */
-	const Cpx__Vma *current; /* NULL at first */
-	uint64_t pos;		 /* in current: where to select next */
+	size_t vma;		   /* next mapping to select in */
+	const Cpx__Vma *current;   /* NULL at first */
+	uint64_t pos;		   /* in current: where to select next */
 	struct page_ranges ranges; /* of current, selected and not yet all given out */
 	size_t range;
 	uint64_t within; /* bytes of ranges.r[range] already given out */
@@ -62,7 +63,7 @@ int page_plan_open(struct page_plan *pl, const Cpx__Mm *mm, bool is_aside, pid_t
 		   struct err *err);
 void page_plan_close(struct page_plan *pl);
 
-/* ---- chunks.c -------------------------------------------------------------------------------- */
+/* ---- chunks.c ---- */
 
 struct page_chunk {
 	size_t first; /* extent */
@@ -93,11 +94,11 @@ struct page_notes {
 	unsigned n;
 };
 
-int page_notes_add(struct page_notes *l, struct pageout *p, uint32_t mm, uint64_t addr, uint64_t len,
-		   struct err *err);
+int page_notes_add(struct page_notes *l, struct pageout *p, uint32_t mm, uint64_t addr,
+		   uint64_t len, struct err *err);
 int page_notes_flush(struct page_notes *l, struct pageout *p, uint32_t mm, struct err *err);
 
-/* ---- pagehash.c: contents of mms that have children ------------------------------------------ */
+/* ---- pagehash.c: contents of mms that have children ---- */
 
 struct page_hashes;
 struct page_hash_set; /* of one mm; ascending addresses */
@@ -110,7 +111,7 @@ int page_hash_add(struct page_hash_set *s, uint64_t addr, XXH128_hash_t hash);
 bool page_hash_is_equal(const struct page_hash_set *s, uint64_t addr, XXH128_hash_t hash);
 void page_hashes_free(struct page_hashes *h);
 
-/* ---- pagejob.c: workers ---------------------------------------------------------------------- */
+/* ---- pagejob.c: workers ---- */
 
 struct page_job {
 	struct page_job *next;
@@ -129,7 +130,7 @@ struct page_job {
 	} *hash; /* of all pages but the zero ones; owned */
 	unsigned nhashes;
 	struct page_chunks inherited, zero; /* their extents only */
-	struct extent *stored;	/* what remains to be stored; owned */
+	struct extent *stored; /* what remains to be stored; owned */
 	unsigned nstored;
 	uint32_t stored_bytes;
 	struct prepared_chunk *prepared; /* NULL: nothing remains */
@@ -140,20 +141,22 @@ struct page_job {
 #define SINK_SLOTS 4
 #define SINK_GROUP (8UL << 20)
 
-/* Workers, started as there is work for them, and a ring of SINK_SLOTS * SINK_GROUP bytes for the chunks. */
+/* Workers, started as there is work for them, and a ring of SINK_SLOTS * SINK_GROUP bytes for the
+ * chunks. */
 struct page_pool;
-int page_pool_fd(const struct page_pool *pool);	   /* of the ring, a memfd */
+int page_pool_fd(const struct page_pool *pool); /* of the ring, a memfd */
 uint8_t *page_pool_ring(const struct page_pool *pool);
 int page_pool_new(unsigned workers, const struct image_writer_options *o, struct page_pool **ret,
 		  struct err *err);
 void page_pool_free(struct page_pool *pool);
 void page_pool_add(struct page_pool *pool, struct page_job *job); /* takes job */
-/* The oldest job, done (here, if no worker has begun it); NULL when there is none. The caller frees it. */
+/* The oldest job, done (here, if no worker has begun it); NULL when there is none. The caller frees
+ * it. */
 struct page_job *page_pool_take(struct page_pool *pool);
 bool page_pool_has_result(struct page_pool *pool); /* the oldest job is done */
 void page_job_free(struct page_job *job);
 
-/* ---- pagesink.c: chunks in memory to the image, through the workers ---------------------------- */
+/* ---- pagesink.c: chunks in memory to the image, through the workers ---- */
 
 struct page_sink {
 	struct pageout *p;
@@ -175,19 +178,19 @@ int page_sink_put(struct page_sink *s, unsigned slot, const struct page_chunks *
 int page_sink_finish(struct page_sink *s, struct err *err); /* everything is in the image */
 void page_sink_close(struct page_sink *s);
 
-/* ---- pagecopy.c: pages that cpx reads itself --------------------------------------------------- */
+/* ---- pagecopy.c: pages that cpx reads itself ---- */
 
 int page_copy(struct page_sink *s, struct page_source *from, struct err *err);
 bool page_is_zero(const void *page);
 
-/* ---- twinlink.c ------------------------------------------------------------------------------- */
+/* ---- twinlink.c ---- */
 
 /* Gives the twin a duplicate of fd; *ret_fd is its number there, for as long as the twin lives. */
 int twin_send_fd(struct twin *w, int fd, int *ret_fd, struct err *err);
-/* How far into a file the twin may write: RLIMIT_FSIZE is its task's, raised as far as it may be. */
+/* How far into a file the twin may write: its task's RLIMIT_FSIZE, raised as far as it may be. */
 uint64_t twin_file_limit(struct twin *w);
 
-/* ---- pagepush.c: the twin pushes its pages ------------------------------------------------------ */
+/* ---- pagepush.c: the twin pushes its pages ---- */
 
 #define PUSH_DEPTH 5
 
@@ -204,12 +207,14 @@ struct push_group {
 struct push_ops {
 	/* Sets g->at of all chunks: they will be written with the next batch. */
 	int (*place)(void *to, struct push_group *g, struct err *err);
-	/* They are written: before the twin is given its next batch, and while it runs that one. Both may be
-	 * NULL. */
+	/* They are written: before the twin is given its next batch, and while it runs that one.
+	 * Both may be NULL. */
 	int (*before)(void *to, struct push_group *g, struct err *err);
 	int (*after)(void *to, struct push_group *g, struct err *err);
-	/* A stretch of zero pages. NULL: the twin does not look for them, they are written like the others. */
-	int (*zero)(void *to, const struct page_run *run, uint64_t addr, uint64_t len, struct err *err);
+	/* A stretch of zero pages. NULL: the twin does not look for them, they are written like the
+	 * others. */
+	int (*zero)(void *to, const struct page_run *run, uint64_t addr, uint64_t len,
+		    struct err *err);
 	uint64_t group_bytes;
 	bool gives_back; /* the twin drops what is written: worth it where it waits for us anyway */
 };
@@ -217,13 +222,13 @@ struct push_ops {
 int page_push(struct pageout *p, struct twin *w, struct page_source *from, int remote_fd,
 	      const struct push_ops *ops, void *to, struct err *err);
 
-/* ---- pagedirect.c: raw into a regular file -------------------------------------------------------- */
+/* ---- pagedirect.c: raw into a regular file ---- */
 
 /* remote_fd: the twin's number of p->out_fd. */
 int page_direct(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct page_plan *plan,
 		struct twin *w, int remote_fd, struct err *err);
 
-/* ---- pageout.c ---------------------------------------------------------------------------------- */
+/* ---- pageout.c ---- */
 
 /* From anything that can be read, aside pages too. */
 int page_copy_out(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct page_source *from,

@@ -39,7 +39,7 @@ void page_sink_close(struct page_sink *s)
 		page_job_free(j);
 }
 
-/* ---- results into the image ------------------------------------------------------------------- */
+/* ---- results into the image ---- */
 
 static int keep_hashes(struct page_sink *s, const struct page_job *j)
 {
@@ -124,7 +124,7 @@ static int put_oldest(struct page_sink *s, struct err *err)
 	return r;
 }
 
-/* ---- chunks in -------------------------------------------------------------------------------- */
+/* ---- chunks in ---- */
 
 int page_sink_slot(struct page_sink *s, unsigned *ret_slot, struct err *err)
 {

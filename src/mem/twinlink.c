@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A descriptor of ours for the twin: it makes a socket pair, we take one end with pidfd_getfd(2) and send
- * the descriptor through (SCM_RIGHTS, unix(7)). It needs no /proc of the twin's, no path and no right but
- * the one to trace it, and the twin's own credentials do not matter.
+ * A descriptor of ours for the twin: it makes a socket pair, we take one end with pidfd_getfd(2)
+ * and send the descriptor through (SCM_RIGHTS, unix(7)). It needs no /proc of the twin's, no path
+ * and no right but the one to trace it, and the twin's own credentials do not matter.
  */
 #include "mem/pages.h"
 

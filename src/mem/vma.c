@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a mapping is, from its lines in /proc/PID/smaps alone. Reads nothing itself. Anonymous shared
- * mappings are files of the kernel's internal tmpfs and are known by their names there (mm/shmem.c,
- * ipc/shm.c, fs/hugetlbfs/inode.c); which object is behind them is for src/res to find out.
+ * What a mapping is, from its lines in /proc/PID/smaps alone. Reads nothing itself. Anonymous
+ * shared mappings are files of the kernel's internal tmpfs and are known by their names there
+ * (mm/shmem.c, ipc/shm.c, fs/hugetlbfs/inode.c); which object is behind them is for src/res to find
+ * out.
  */
 #include "mem/mem.h"
 
@@ -51,7 +52,8 @@ static bool is_sysv(const struct proc_vma *v)
 	return v->is_deleted && is_named(v, "/SYSV");
 }
 
-/* shmem_zero_setup() calls its files "dev/zero"; a name given with PR_SET_VMA_ANON_NAME replaces that. */
+/* shmem_zero_setup() calls its files "dev/zero"; a name given with PR_SET_VMA_ANON_NAME replaces
+ * that. */
 static bool is_shared_anon(const struct proc_vma *v)
 {
 	return (v->is_deleted && !strcmp(v->path, "/dev/zero")) || is_named(v, "[anon_shmem:");
@@ -117,8 +119,7 @@ const char *vma_obstacle(const struct proc_vma *v)
 		const char *why;
 	} obstacles[] = {
 		{PVM_IO | PVM_PFNMAP | PVM_MIXEDMAP, "is a device's memory"},
-		{PVM_UFFD_MISSING | PVM_UFFD_WP | PVM_UFFD_MINOR,
-		 "is watched by a userfaultfd"},
+		{PVM_UFFD_MISSING | PVM_UFFD_WP | PVM_UFFD_MINOR, "is watched by a userfaultfd"},
 		{PVM_PKEY, "has a memory protection key"},
 		{PVM_SHADOW_STACK, "is a shadow stack"},
 		{PVM_SEALED, "is sealed (mseal)"},

@@ -11,8 +11,9 @@ static bool take_lock_type(struct scan *s, struct proc_lock *l)
 		const char *name;
 		int type;
 	} types[] = {
-		{"FLOCK", PROC_LOCK_FLOCK},   {"POSIX", PROC_LOCK_POSIX}, {"ACCESS", PROC_LOCK_POSIX},
-		{"OFDLCK", PROC_LOCK_OFD},    {"LEASE", PROC_LOCK_LEASE}, {"DELEG", PROC_LOCK_LEASE},
+		{"FLOCK", PROC_LOCK_FLOCK},  {"POSIX", PROC_LOCK_POSIX},
+		{"ACCESS", PROC_LOCK_POSIX}, {"OFDLCK", PROC_LOCK_OFD},
+		{"LEASE", PROC_LOCK_LEASE},  {"DELEG", PROC_LOCK_LEASE},
 		{"LAYOUT", PROC_LOCK_LEASE},
 	};
 	struct word w;
@@ -113,8 +114,8 @@ static int take_line(struct scan *s, struct proc_fdinfo *f, size_t *max)
 	return is_good ? 0 : -EBADMSG;
 }
 
-/* Kinds may print a second "ino:" or "pos:" of their own (fanotify, inotify with a blank): the first four
- * lines are the generic ones, later only locks count. */
+/* Kinds may print a second "ino:" or "pos:" of their own (fanotify, inotify with a blank): the
+ * first four lines are the generic ones, later only locks count. */
 int proc_fdinfo_parse(const char *text, size_t len, struct proc_fdinfo *ret)
 {
 	struct scan s = scan_of(text, len), line;

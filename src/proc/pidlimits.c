@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* /proc/PID/limits (fs/proc/base.c, proc_pid_limits()): needs no right but to read /proc, unlike prlimit(2). */
+/* /proc/PID/limits (fs/proc/base.c, proc_pid_limits()): needs no right but to read /proc, unlike
+ * prlimit(2). */
 #include "proc/internal.h"
 
 #include <sys/resource.h>
@@ -8,14 +9,22 @@ static const struct {
 	const char *name;
 	int resource;
 } names[] = {
-	{"Max cpu time", RLIMIT_CPU},	       {"Max file size", RLIMIT_FSIZE},
-	{"Max data size", RLIMIT_DATA},	       {"Max stack size", RLIMIT_STACK},
-	{"Max core file size", RLIMIT_CORE},   {"Max resident set", RLIMIT_RSS},
-	{"Max processes", RLIMIT_NPROC},       {"Max open files", RLIMIT_NOFILE},
-	{"Max locked memory", RLIMIT_MEMLOCK}, {"Max address space", RLIMIT_AS},
-	{"Max file locks", RLIMIT_LOCKS},      {"Max pending signals", RLIMIT_SIGPENDING},
-	{"Max msgqueue size", RLIMIT_MSGQUEUE}, {"Max nice priority", RLIMIT_NICE},
-	{"Max realtime priority", RLIMIT_RTPRIO}, {"Max realtime timeout", RLIMIT_RTTIME},
+	{"Max cpu time", RLIMIT_CPU},
+	{"Max file size", RLIMIT_FSIZE},
+	{"Max data size", RLIMIT_DATA},
+	{"Max stack size", RLIMIT_STACK},
+	{"Max core file size", RLIMIT_CORE},
+	{"Max resident set", RLIMIT_RSS},
+	{"Max processes", RLIMIT_NPROC},
+	{"Max open files", RLIMIT_NOFILE},
+	{"Max locked memory", RLIMIT_MEMLOCK},
+	{"Max address space", RLIMIT_AS},
+	{"Max file locks", RLIMIT_LOCKS},
+	{"Max pending signals", RLIMIT_SIGPENDING},
+	{"Max msgqueue size", RLIMIT_MSGQUEUE},
+	{"Max nice priority", RLIMIT_NICE},
+	{"Max realtime priority", RLIMIT_RTPRIO},
+	{"Max realtime timeout", RLIMIT_RTTIME},
 };
 
 static bool take_value(struct scan *s, uint64_t *ret)

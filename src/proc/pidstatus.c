@@ -154,7 +154,7 @@ static const struct line lines[] = {
 	L("Seccomp_filters", take_pid, seccomp_filters),
 };
 
-/* The lines come in the order of the table, so the search begins where the last one ended (*next). */
+/* The lines come in the order of the table: the search begins where the last one ended (*next). */
 static bool take_line(struct scan *line, struct proc_status *st, uint64_t *seen, size_t *next)
 {
 	for (size_t k = 0; k < ARRAY_SIZE(lines); k++) {

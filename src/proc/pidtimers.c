@@ -90,7 +90,8 @@ int proc_timers(int dir, struct proc_timer **ret, size_t *ret_n, struct err *err
 	int r = PROC_READ_PARSED(dir, "timers", proc_timers_parse, err, ret, ret_n);
 
 	if (r == -ENOENT)
-		return err_set(err, -EOPNOTSUPP, "this kernel does not list POSIX timers "
-						 "(CONFIG_CHECKPOINT_RESTORE)");
+		return err_set(err, -EOPNOTSUPP,
+			       "this kernel does not list POSIX timers "
+			       "(CONFIG_CHECKPOINT_RESTORE)");
 	return r;
 }

@@ -23,7 +23,7 @@
 #include <sys/types.h>
 #include <time.h>
 
-/* ---- procdir.c: opening, whole files, links ----------------------------------------------------- */
+/* ---- procdir.c: opening, whole files, links ---- */
 
 /* Opens PROC/PID, or PROC/PID/task/TID when tid is not 0. proc_fd: a directory; -1: /proc. */
 int proc_open(int proc_fd, pid_t pid, pid_t tid, int *ret_dir, struct err *err);
@@ -31,17 +31,17 @@ int proc_open(int proc_fd, pid_t pid, pid_t tid, int *ret_dir, struct err *err);
 /* Opens a file of it, read-only (name relative to dir). */
 int proc_open_file(int dir, const char *name, int flags, int *ret_fd, struct err *err);
 
-/* Reads a whole file, at most 256 MiB; *ret is malloc'ed and NUL-terminated after *ret_len bytes. */
+/* Reads a whole file, at most 256 MiB; *ret is malloc'ed, a NUL follows its *ret_len bytes. */
 int proc_read(int dir, const char *name, char **ret, size_t *ret_len, struct err *err);
 
-/* Reads a link ("exe", "cwd", "fd/5", "ns/pid", "map_files/a-b") into buf, NUL-terminated. -ENAMETOOLONG
- * when it does not fit. */
+/* Reads a link ("exe", "cwd", "fd/5", "ns/pid", "map_files/a-b") into buf, NUL-terminated.
+ * -ENAMETOOLONG when it does not fit. */
 int proc_link(int dir, const char *name, char *buf, size_t size, struct err *err);
 
 /* "pid:[4026531836]" as a number, for ns/<name>. */
 int proc_ns_id(int dir, const char *ns, uint64_t *ret, struct err *err);
 
-/* ---- pidstat.c ---------------------------------------------------------------------------------- */
+/* ---- pidstat.c ---- */
 
 struct proc_stat {
 	pid_t pid;
@@ -65,14 +65,14 @@ struct proc_stat {
 	uint64_t arg_start, arg_end, env_start, env_end;
 	int exit_code; /* wait status form */
 };
-#define PROC_PF_KTHREAD 0x00200000
+#define PROC_PF_KTHREAD	   0x00200000
 #define PROC_PF_FORKNOEXEC 0x00000040
 
 /* Addresses and exit_code read as 0 without ptrace rights. */
 int proc_stat(int dir, struct proc_stat *ret, struct err *err);
 int proc_stat_parse(const char *text, size_t len, struct proc_stat *ret);
 
-/* ---- pidstatus.c -------------------------------------------------------------------------------- */
+/* ---- pidstatus.c ---- */
 
 struct proc_status {
 	char state;
@@ -82,18 +82,18 @@ struct proc_status {
 	gid_t gid[4];
 	gid_t *groups;
 	size_t ngroups;
-	pid_t nstgid[32], nspid[32], nspgid[32], nssid[32]; /* outermost (reader's) namespace first */
+	pid_t nstgid[32], nspid[32], nspgid[32], nssid[32]; /* the reader's namespace first */
 	unsigned nns;
 	uint64_t vm_lck, vm_pin, vm_rss, rss_anon, rss_file, rss_shmem, vm_swap, vm_pte; /* bytes */
 	uint64_t hugetlb_pages; /* bytes */
-	bool has_mm;		/* the Vm lines are there: neither zombie nor kernel thread */
+	bool has_mm; /* the Vm lines are there: neither zombie nor kernel thread */
 	bool core_dumping, thp_enabled;
 	unsigned threads;
 	uint64_t sig_pnd, shd_pnd, sig_blk, sig_ign, sig_cgt; /* bit n-1: signal n */
 	uint64_t sigq, sigq_max;
 	uint64_t cap_inh, cap_prm, cap_eff, cap_bnd, cap_amb;
 	bool no_new_privs;
-	int seccomp;	      /* 0 none, 1 strict, 2 filter */
+	int seccomp; /* 0 none, 1 strict, 2 filter */
 	int seccomp_filters;
 };
 
@@ -101,9 +101,10 @@ int proc_status(int dir, struct proc_status *ret, struct err *err);
 int proc_status_parse(const char *text, size_t len, struct proc_status *ret);
 void proc_status_release(struct proc_status *s);
 
-/* ---- smaps.c --------------------------------------------------------------------------------- */
+/* ---- smaps.c ---- */
 
-enum proc_vm_flag { /* VmFlags of smaps; only those that matter to us, the rest is in PVM_OTHER */
+/* VmFlags of smaps; only those that matter to us, the rest is in PVM_OTHER */
+enum proc_vm_flag {
 	PVM_READ = 1 << 0,	  /* rd */
 	PVM_WRITE = 1 << 1,	  /* wr */
 	PVM_EXEC = 1 << 2,	  /* ex */
@@ -135,19 +136,21 @@ enum proc_vm_flag { /* VmFlags of smaps; only those that matter to us, the rest 
 	PVM_DROPPABLE = 1 << 28,    /* dp */
 	PVM_PKEY = 1 << 29,	    /* ProtectionKey is not 0 */
 	PVM_OTHER = 1 << 30,	    /* a flag that this table does not know */
-	PVM_MAYWRITE = 1U << 31,    /* mw: shared file mappings: the file was opened for writing */
+	PVM_MAYWRITE = 1U << 31,    /* mw: of a shared file mapping: it was opened for writing */
 };
 
 struct proc_vma {
 	uint64_t start, end;
 	int prot; /* PROT_* */
 	bool is_shared;
-	bool has_flags; /* from smaps: all below vm_flags is valid */
-	bool is_deleted; /* path had the kernel's " (deleted)" suffix, which is removed; see proc_vma_resolve() */
+	bool has_flags;	 /* from smaps: all below vm_flags is valid */
+	/* path had the kernel's " (deleted)" suffix, which is removed; see proc_vma_resolve(). */
+	bool is_deleted;
 	uint64_t offset; /* bytes */
 	uint32_t dev_major, dev_minor;
-	uint64_t ino; /* 0: anonymous (or special) */
-	char *path;   /* unescaped; "" for anonymous; "[heap]", "[stack]", "[vdso]", "[vvar]", "[anon:name]" ... */
+	uint64_t ino;	   /* 0: anonymous (or special) */
+	/* Unescaped; "" for anonymous; "[heap]", "[stack]", "[vdso]", "[vvar]", "[anon:name]" ... */
+	char *path;
 	uint64_t vm_flags; /* PVM_* */
 	unsigned pkey;
 	uint64_t rss, anonymous, swap, locked, private_dirty, kernel_page_size; /* bytes */
@@ -164,18 +167,21 @@ int proc_maps(int dir, struct proc_vmas *ret, struct err *err);
 int proc_smaps(int dir, struct proc_vmas *ret, struct err *err);
 int proc_vmas_parse(const char *text, size_t len, struct proc_vmas *ret); /* either form */
 void proc_vmas_release(struct proc_vmas *v);
-const struct proc_vma *proc_vmas_find(const struct proc_vmas *v, uint64_t addr); /* holding addr, or NULL */
+/* The mapping that holds addr, or NULL. */
+const struct proc_vma *proc_vmas_find(const struct proc_vmas *v, uint64_t addr);
 
 /* "7f00-7f01" of map_files/, relative to dir: "map_files/7f00-7f01". */
 void proc_vma_link(const struct proc_vma *v, char *buf, size_t size);
 
 struct stat;
-/* Settles whether the mapped file is really deleted (a file may be called "x (deleted)"): by stat of the map_files link
- * where the caller may, else by whether root_fd + path has this dev and ino. Corrects path and is_deleted.
- * root_fd: the task's root directory. ret_st: of the mapped file; st_ino 0 when only the path could not be settled. */
-int proc_vma_resolve(int dir, int root_fd, struct proc_vma *v, struct stat *ret_st, struct err *err);
+/* Settles whether the mapped file is really deleted (a file may be called "x (deleted)"): by stat
+ * of the map_files link where the caller may, else by whether root_fd + path has this dev and ino.
+ * Corrects path and is_deleted. root_fd: the task's root directory. ret_st: of the mapped file;
+ * st_ino 0 when only the path could not be settled. */
+int proc_vma_resolve(int dir, int root_fd, struct proc_vma *v, struct stat *ret_st,
+		     struct err *err);
 
-/* ---- fdinfo.c -------------------------------------------------------------------------------- */
+/* ---- fdinfo.c ---- */
 
 struct proc_lock {
 	enum { PROC_LOCK_FLOCK, PROC_LOCK_POSIX, PROC_LOCK_OFD, PROC_LOCK_LEASE } type;
@@ -206,10 +212,11 @@ bool proc_field_u64(const char *text, const char *key, int base, uint64_t *ret);
 /* Ascending descriptor numbers of fd/. */
 int proc_fds(int dir, int **ret, size_t *ret_n, struct err *err);
 
-/* /proc/locks lines ("1: POSIX  ADVISORY  WRITE 123 fe:00:9 0 EOF"); waiting ones ("->") are left out. */
+/* /proc/locks lines ("1: POSIX  ADVISORY  WRITE 123 fe:00:9 0 EOF"); waiting ones ("->") are left
+ * out. */
 int proc_locks(int proc_fd, struct proc_lock **ret, size_t *ret_n, struct err *err);
 
-/* ---- pidlimits.c -------------------------------------------------------------------------------- */
+/* ---- pidlimits.c ---- */
 
 #define PROC_NLIMITS 16
 struct proc_limit {
@@ -220,13 +227,13 @@ struct proc_limit {
 int proc_limits(int dir, struct proc_limit ret[PROC_NLIMITS], struct err *err);
 int proc_limits_parse(const char *text, size_t len, struct proc_limit ret[PROC_NLIMITS]);
 
-/* ---- pidtimers.c: POSIX timers (needs CONFIG_CHECKPOINT_RESTORE; absent: -EOPNOTSUPP) ------------- */
+/* ---- pidtimers.c: POSIX timers (needs CONFIG_CHECKPOINT_RESTORE; absent: -EOPNOTSUPP) ---- */
 
 struct proc_timer {
 	int id;
 	int signo;
 	uint64_t sigval;
-	int notify;	 /* SIGEV_SIGNAL, _NONE, _THREAD; SIGEV_THREAD_ID or'ed when is_tid */
+	int notify; /* SIGEV_SIGNAL, _NONE, _THREAD; SIGEV_THREAD_ID or'ed when is_tid */
 	bool is_tid;
 	pid_t pid; /* tid or pid to notify */
 	int clock;
@@ -234,18 +241,19 @@ struct proc_timer {
 int proc_timers(int dir, struct proc_timer **ret, size_t *ret_n, struct err *err);
 int proc_timers_parse(const char *text, size_t len, struct proc_timer **ret, size_t *ret_n);
 
-/* ---- tasklists.c: tasks, children ---------------------------------------------------------------- */
+/* ---- tasklists.c: tasks, children ---- */
 
 /* Thread ids of task/, ascending. dir: /proc/PID. */
 int proc_tids(int dir, pid_t **ret, size_t *ret_n, struct err *err);
 /* Children of one thread. dir: /proc/PID/task/TID. -EOPNOTSUPP without CONFIG_PROC_CHILDREN. */
 int proc_children(int dir, pid_t **ret, size_t *ret_n, struct err *err);
-/* Children of all threads of PROC/PID; falls back to the ppid of all of PROC where there is no children file. */
+/* Children of all threads of PROC/PID; falls back to the ppid of all of PROC where there is no
+ * children file. */
 int proc_children_of(int proc_fd, pid_t pid, pid_t **ret, size_t *ret_n, struct err *err);
 /* All pids of PROC, ascending. */
 int proc_pids(int proc_fd, pid_t **ret, size_t *ret_n, struct err *err);
 
-/* ---- procmisc.c ---------------------------------------------------------------------------------- */
+/* ---- procmisc.c ---- */
 
 /* buf is NUL-terminated, without the newline. */
 int proc_comm(int dir, char *buf, size_t size, struct err *err);
@@ -253,8 +261,8 @@ int proc_comm(int dir, char *buf, size_t size, struct err *err);
 int proc_cmdline(int dir, char **ret, size_t *ret_len, struct err *err);
 int proc_auxv(int dir, void **ret, size_t *ret_len, struct err *err);
 bool proc_auxv_get(const void *auxv, size_t len, uint64_t type, uint64_t *ret);
-/* se.exec_start of sched: when the thread last began to run or was accounted, in ns of the CPU's clock (near CLOCK_MONOTONIC
- * raw since boot). -EOPNOTSUPP without CONFIG_SCHED_DEBUG. */
+/* se.exec_start of sched: when the thread last began to run or was accounted, in ns of the CPU's
+ * clock (near CLOCK_MONOTONIC raw since boot). -EOPNOTSUPP without CONFIG_SCHED_DEBUG. */
 int proc_exec_start(int dir, uint64_t *ret_ns, struct err *err);
 
 struct proc_syscall {
@@ -273,7 +281,7 @@ int proc_timerslack(int proc_fd, pid_t tid, uint64_t *ret_ns, struct err *err);
 /* 36 characters and NUL. */
 int proc_boot_id(int proc_fd, char ret[37], struct err *err);
 
-/* ---- mountinfo.c ------------------------------------------------------------------------------ */
+/* ---- mountinfo.c ---- */
 
 struct proc_mount {
 	int id, parent;

@@ -78,8 +78,9 @@ int proc_exec_start(int dir, uint64_t *ret_ns, struct err *err)
 {
 	int r = PROC_READ_PARSED(dir, "sched", parse_exec_start, err, ret_ns);
 
-	return r == -ENOENT ? err_set(err, -EOPNOTSUPP, "this kernel has no /proc/PID/sched "
-							"(CONFIG_SCHED_DEBUG)")
+	return r == -ENOENT ? err_set(err, -EOPNOTSUPP,
+				      "this kernel has no /proc/PID/sched "
+				      "(CONFIG_SCHED_DEBUG)")
 			    : r;
 }
 
@@ -169,8 +170,8 @@ static int parse_uuid(const char *text, size_t len, char *ret)
 
 int proc_boot_id(int proc_fd, char ret[37], struct err *err)
 {
-	const char *name = proc_fd < 0 ? "/proc/sys/kernel/random/boot_id"
-				       : "sys/kernel/random/boot_id";
+	const char *name =
+		proc_fd < 0 ? "/proc/sys/kernel/random/boot_id" : "sys/kernel/random/boot_id";
 
 	return PROC_READ_PARSED(proc_fd, name, parse_uuid, err, ret);
 }

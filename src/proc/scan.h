@@ -24,8 +24,9 @@ static inline struct scan scan_of(const char *text, size_t len)
 	return (struct scan){text, text + len};
 }
 
-bool scan_u64(struct scan *s, unsigned base, uint64_t *ret); /* digits only; false on overflow too */
-bool scan_i64(struct scan *s, int64_t *ret);		     /* decimal, with a sign */
+bool scan_u64(struct scan *s, unsigned base,
+	      uint64_t *ret);		     /* digits only; false on overflow too */
+bool scan_i64(struct scan *s, int64_t *ret); /* decimal, with a sign */
 bool scan_u32(struct scan *s, unsigned base, uint32_t *ret);
 bool scan_int(struct scan *s, int *ret);
 bool scan_char(struct scan *s, char c);
@@ -36,7 +37,7 @@ bool scan_line(struct scan *s, struct scan *ret); /* the next line without its n
 bool scan_is_end(const struct scan *s);
 
 bool word_is(struct word w, const char *s);
-/* A malloc'ed copy with octal escapes (\040) undone, as fs/seq_file.c makes them; NULL: no memory. */
+/* A malloc'ed copy with octal escapes (\040) undone (fs/seq_file.c); NULL: no memory. */
 char *word_unescape(struct word w);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * /proc/PID/maps and smaps (proc(5), fs/proc/task_mmu.c). The path column escapes a newline as \012
- * and nothing else, not even the backslash, and " (deleted)" at its end may be a part of a real name:
- * proc_vma_resolve() settles both.
+ * and nothing else, not even the backslash, and " (deleted)" at its end may be a part of a real
+ * name: proc_vma_resolve() settles both.
  */
 #include "proc/internal.h"
 
@@ -282,12 +282,12 @@ static int resolve_name(int root_fd, struct proc_vma *v, const struct stat *mapp
 	return 0;
 }
 
-/* Without map_files (unprivileged: needs CAP_CHECKPOINT_RESTORE to follow its links) the mapping's own
- * numbers name the file; on btrfs and overlayfs st_dev may differ from them, so the inode decides there. */
+/* Without map_files (unprivileged: needs CAP_CHECKPOINT_RESTORE to follow its links) the mapping's
+ * own numbers name the file; on btrfs and overlayfs st_dev may differ from them, so the inode
+ * decides there. */
 static bool is_mapped_file(const struct proc_vma *v, const struct stat *st)
 {
-	return st->st_ino == v->ino &&
-	       st->st_dev == makedev(v->dev_major, v->dev_minor);
+	return st->st_ino == v->ino && st->st_dev == makedev(v->dev_major, v->dev_minor);
 }
 
 static int resolve_by_path(int root_fd, struct proc_vma *v, struct stat *ret)
@@ -333,8 +333,7 @@ static int exact_name(int dir, const char *link, struct proc_vma *v)
 	return 0;
 }
 
-int proc_vma_resolve(int dir, int root_fd, struct proc_vma *v, struct stat *ret_st,
-		     struct err *err)
+int proc_vma_resolve(int dir, int root_fd, struct proc_vma *v, struct stat *ret_st, struct err *err)
 {
 	char link[64];
 	struct stat st;

@@ -114,8 +114,9 @@ int proc_children(int dir, pid_t **ret, size_t *ret_n, struct err *err)
 	int r = PROC_READ_PARSED(dir, "children", parse_children, err, ret, ret_n);
 
 	if (r == -ENOENT)
-		return err_set(err, -EOPNOTSUPP, "this kernel does not list children "
-						 "(CONFIG_PROC_CHILDREN)");
+		return err_set(err, -EOPNOTSUPP,
+			       "this kernel does not list children "
+			       "(CONFIG_PROC_CHILDREN)");
 	return r;
 }
 

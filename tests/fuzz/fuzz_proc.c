@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Feeds text to the parsers of src/proc. The first byte says to which; what they accept must make sense. */
+/* Feeds text to the parsers of src/proc. The first byte says to which; what they accept must make
+ * sense. */
 #include "base/util.h"
 #include "proc/proc.h"
 
@@ -106,7 +107,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!size)
 		return 0;
-	/* Exactly as long as promised: text[len] is the terminator, nothing may be read after it. */
+	/* Exactly as long as promised: text[len] is the terminator, nothing may be read after it.
+	 */
 	text = malloc(size);
 	if (!text)
 		return 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Page selection both ways, what a mapping is, chunks of extents, filling: on mappings of this very process. */
+/* Page selection both ways, what a mapping is, chunks of extents, filling: on mappings of this very
+ * process. */
 #include "base/kabi.h"
 #include "mem/pages.h"
 #include "proc/proc.h"
@@ -160,7 +161,7 @@ static void test_select_many(void **state)
 	munmap(p, pages * P);
 }
 
-/* ---- vma.c ------------------------------------------------------------------------------------ */
+/* ---- vma.c ---- */
 
 static Cpx__Vma what_is(const void *at, struct proc_vmas *keep)
 {
@@ -233,7 +234,7 @@ static void test_name(void **state)
 	munmap(p, 3 * P);
 }
 
-/* ---- chunks ----------------------------------------------------------------------------------- */
+/* ---- chunks ---- */
 
 static void test_chunks(void **state)
 {
@@ -269,7 +270,7 @@ static void test_is_zero(void **state)
 	assert_false(page_is_zero(page));
 }
 
-/* ---- filling ---------------------------------------------------------------------------------- */
+/* ---- filling ---- */
 
 struct fresh {
 	uint64_t start, end;
@@ -315,7 +316,8 @@ static void fill_and_check(const struct fill_target *t, uint8_t *p, struct fresh
 	check_selected(p, 10, "0111001111");
 }
 
-/* Ten pages, of which the first eight are registered; page 2 exists already, page 9 cannot be written. */
+/* Ten pages, of which the first eight are registered; page 2 exists already, page 9 cannot be
+ * written. */
 static void test_fill(void **state)
 {
 	uint8_t *p = map_anon(10, PROT_READ | PROT_WRITE);
@@ -345,7 +347,8 @@ static void test_fill(void **state)
 
 static void test_fill_zero_and_nowhere(void **state)
 {
-	_cleanup_close_ int fd = memfd_create("file", MFD_CLOEXEC), mem = open("/proc/self/mem", O_RDWR);
+	_cleanup_close_ int fd = memfd_create("file", MFD_CLOEXEC),
+			    mem = open("/proc/self/mem", O_RDWR);
 	uint8_t ones[P];
 	uint8_t *p;
 	Cpx__Mm mm;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Pages out of real tasks: a parent and its child with every kind of private memory are frozen, their memory is
- * noted, twins are made, they run on and scribble over everything; what gets into the image by each way
- * must be what was noted.
+ * Pages out of real tasks: a parent and its child with every kind of private memory are frozen,
+ * their memory is noted, twins are made, they run on and scribble over everything; what gets into
+ * the image by each way must be what was noted.
  */
 #include "../golden/sample.h"
 #include "mem/pages.h"
@@ -25,7 +25,7 @@
 #define BIG_PAGES 6000 /* several groups of every way */
 #define VMAS_MAX  4096
 
-/* ---- the tasks -------------------------------------------------------------------------------- */
+/* ---- the tasks ---- */
 
 struct memory {
 	uint8_t *big, *sparse, *hidden, *file, *wiped, *unforked;
@@ -145,7 +145,7 @@ static pid_t start(int pipe, uint64_t file_limit)
 	_exit(1);
 }
 
-/* ---- what they had ---------------------------------------------------------------------------- */
+/* ---- what they had ---- */
 
 struct noted {
 	Cpx__Mm mm;
@@ -235,10 +235,10 @@ static size_t vma_of(const struct noted *n, uint64_t addr)
 	return 0;
 }
 
-/* ---- the image -------------------------------------------------------------------------------- */
+/* ---- the image ---- */
 
-static void check_page(struct noted *n, const struct noted *parent, enum chunk_kind kind, uint64_t addr,
-		       const uint8_t *data)
+static void check_page(struct noted *n, const struct noted *parent, enum chunk_kind kind,
+		       uint64_t addr, const uint8_t *data)
 {
 	size_t i = vma_of(n, addr), page = (addr - n->vma[i].start) / P;
 	const uint8_t *content = n->content[i] + page * P;
@@ -279,7 +279,8 @@ static void check_chunks(struct image *im, struct noted n[2])
 
 		for (unsigned i = 0; i < c.n; i++)
 			for (uint64_t at = 0; at < c.ext[i].len; at += P, data += P)
-				check_page(&n[c.object - 1], &n[0], c.kind, c.ext[i].addr + at, data);
+				check_page(&n[c.object - 1], &n[0], c.kind, c.ext[i].addr + at,
+					   data);
 	}
 	if (r != -ENODATA)
 		fail_msg("%s", err.msg);
@@ -303,7 +304,7 @@ static void check_image(int fd, struct noted n[2])
 	source_release(&src);
 }
 
-/* ---- one dump --------------------------------------------------------------------------------- */
+/* ---- one dump ---- */
 
 struct dump {
 	struct tree tree;
@@ -386,8 +387,9 @@ static void write_records(const struct dump *d, struct image_writer *w)
 }
 
 /* Both mms to fd, by twins or (where there are none) from outside. */
-static struct pageout_stats write_image(struct dump *d, int fd, const struct image_writer_options *o,
-					bool is_direct, unsigned workers)
+static struct pageout_stats write_image(struct dump *d, int fd,
+					const struct image_writer_options *o, bool is_direct,
+					unsigned workers)
 {
 	struct image_writer *w;
 	struct pageout p = {.options = o, .out_fd = is_direct ? fd : -1, .workers = workers};
@@ -436,7 +438,8 @@ static void check_stats(const struct dump *d, const struct pageout_stats *st)
 /* On tmpfs, or wherever the test runs. */
 static int open_image(bool on_tmpfs)
 {
-	int fd = on_tmpfs ? memfd_create("image", MFD_CLOEXEC) : open(".", O_TMPFILE | O_RDWR, 0600);
+	int fd =
+		on_tmpfs ? memfd_create("image", MFD_CLOEXEC) : open(".", O_TMPFILE | O_RDWR, 0600);
 
 	if (fd < 0) /* not every file system has such files */
 		fd = memfd_create("image", MFD_CLOEXEC);
@@ -553,12 +556,9 @@ static void test_full(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_direct),
-		cmocka_unit_test(test_ring),
-		cmocka_unit_test(test_frozen),
-		cmocka_unit_test(test_file_limit),
-		cmocka_unit_test(test_no_descriptors),
-		cmocka_unit_test(test_killed),
+		cmocka_unit_test(test_direct),	       cmocka_unit_test(test_ring),
+		cmocka_unit_test(test_frozen),	       cmocka_unit_test(test_file_limit),
+		cmocka_unit_test(test_no_descriptors), cmocka_unit_test(test_killed),
 		cmocka_unit_test(test_full),
 	};
 

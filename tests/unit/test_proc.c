@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The readers of src/proc: on a recorded tree (tests/unit/proc_trees/plain, of a program with an awkward
- * name, mappings, locks and timers), and on this very process.
+ * The readers of src/proc: on a recorded tree (tests/unit/proc_trees/plain, of a program with an
+ * awkward name, mappings, locks and timers), and on this very process.
  */
 #include "base/util.h"
 #include "proc/proc.h"
@@ -108,8 +108,7 @@ static void test_maps(void **state)
 					      PVM_MAYWRITE);
 	assert_int_equal(v->rss, 4096);
 	assert_int_equal(proc_vmas_find(&smaps, 0x500000000)->vm_flags,
-			 PVM_READ | PVM_WRITE | PVM_GROWSDOWN | PVM_NORESERVE |
-				 PVM_MAYWRITE);
+			 PVM_READ | PVM_WRITE | PVM_GROWSDOWN | PVM_NORESERVE | PVM_MAYWRITE);
 	assert_null(proc_vmas_find(&maps, 0x1000));
 	assert_string_equal(maps.vma[maps.n - 1].path, "[vsyscall]");
 	assert_int_equal(maps.vma[maps.n - 1].prot, PROT_EXEC);
@@ -262,9 +261,13 @@ static void test_malformed(void **state)
 	struct proc_stat st;
 	struct proc_status status;
 	static const char *const bad[] = {
-		"1000-2000 rw-p 0 0:0 0\n0-1000 rw-p 0 0:0 0\n",    /* not ascending */
-		"1000-1000 rw-p 0 0:0 0\n", "1001-2000 rw-p 0 0:0 0\n", "Rss: 4 kB\n",
-		"1000-2000 rw-x 0 0:0 0\n", "1000-2000 rw-p 0 0:0", "\n",
+		"1000-2000 rw-p 0 0:0 0\n0-1000 rw-p 0 0:0 0\n", /* not ascending */
+		"1000-1000 rw-p 0 0:0 0\n",
+		"1001-2000 rw-p 0 0:0 0\n",
+		"Rss: 4 kB\n",
+		"1000-2000 rw-x 0 0:0 0\n",
+		"1000-2000 rw-p 0 0:0",
+		"\n",
 		"1000-2000 rw-p 0 0:0 99999999999999999999\n",
 	};
 
@@ -281,7 +284,8 @@ static void test_resolve(void **state)
 	static const struct {
 		const char *name;
 		bool unlink;
-	} files[] = {{"a (deleted)", false}, {"b", true}, {"c\nd", false}, {"e\\012f (deleted)", true}};
+	} files[] = {
+		{"a (deleted)", false}, {"b", true}, {"c\nd", false}, {"e\\012f (deleted)", true}};
 	char top[] = "/tmp/test_proc.XXXXXX";
 	_cleanup_close_ int dir = -1, root = open("/", O_PATH);
 	struct proc_vmas maps;
@@ -364,12 +368,12 @@ static void test_scan(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_stat),	 cmocka_unit_test(test_status),
-		cmocka_unit_test(test_maps),	 cmocka_unit_test(test_fdinfo),
-		cmocka_unit_test(test_lists),	 cmocka_unit_test(test_timers),
+		cmocka_unit_test(test_stat),	    cmocka_unit_test(test_status),
+		cmocka_unit_test(test_maps),	    cmocka_unit_test(test_fdinfo),
+		cmocka_unit_test(test_lists),	    cmocka_unit_test(test_timers),
 		cmocka_unit_test(test_small_files), cmocka_unit_test(test_auxv),
-		cmocka_unit_test(test_gone),	 cmocka_unit_test(test_malformed),
-		cmocka_unit_test(test_resolve),	 cmocka_unit_test(test_self),
+		cmocka_unit_test(test_gone),	    cmocka_unit_test(test_malformed),
+		cmocka_unit_test(test_resolve),	    cmocka_unit_test(test_self),
 		cmocka_unit_test(test_scan),
 	};
 
