@@ -108,6 +108,10 @@ void arch_enter_boot(struct arch_regs *regs, const struct arch_boot *b);
 /* The same from within: the calling process goes into the loop and never returns. */
 void arch_jump_loop(uint64_t code, uint64_t lane, uint64_t sp) __attribute__((noreturn));
 
+/* modify_ldt(2), which tells whether an address space has segment descriptors of its own; -1 where
+ * there is no such call. */
+#define ARCH_NR_MODIFY_LDT 154
+
 /* CPU identity, for the image header and the plan of a restore. */
 struct arch_cpu {
 	char vendor[16];

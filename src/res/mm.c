@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The Mm record: mappings, memory descriptor, auxv, exe. Reads /proc/PID/smaps (VmFlags),
- * map_files, stat, auxv and exe from outside; asks brk(2), because the exact break is in no file.
+ * map_files, stat, auxv and exe from outside; asks brk(2), because the exact break is in no file,
+ * and modify_ldt(2).
  *
  * Refused by name: memory of devices and drivers, userfaultfd, io_uring, aio and perf rings,
  * secretmem, hugetlbfs files mapped privately, protection keys, sealed mappings, shadow stacks.
@@ -339,22 +340,34 @@ int mm_collect(struct dump_ctx *c, struct tracee *t, Cpx__Mm **ret, struct err *
 	return 0;
 }
 
-/* ---- the break ---- */
+/* ---- what only the task can say ---- */
 
+enum { LDT_ENTRY_SIZE = 8 };
+
+/* scratch[0]: 1 when asked; scratch[1]: brk; scratch[2]: the first entry of the local descriptor
+ * table. */
 static int mm_ask(struct dump_ctx *c, struct tracee *t, const Cpx__Task *task,
 		  const Cpx__Thread *th, struct batch *b, uint64_t *scratch, struct err *err)
 {
-	if (attr_recall_mm(c, t))
-		scratch[0] = BATCH_CALL(b, SYS_brk, 0) + 1;
+	scratch[0] = attr_recall_mm(c, t) != NULL;
+	if (!scratch[0])
+		return 0;
+	scratch[1] = BATCH_CALL(b, SYS_brk, 0);
+	scratch[2] =
+		BATCH_CALL(b, ARCH_NR_MODIFY_LDT, 0, batch_out(b, LDT_ENTRY_SIZE), LDT_ENTRY_SIZE);
 	return 0;
 }
 
 static int mm_take(struct dump_ctx *c, struct tracee *t, const struct batch *b,
 		   const uint64_t *scratch, Cpx__Task *task, Cpx__Thread *th, struct err *err)
 {
-	if (scratch[0])
-		attr_recall_mm(c, t)->brk = batch_ret(b, scratch[0] - 1);
-	return 0;
+	if (!scratch[0])
+		return 0;
+	attr_recall_mm(c, t)->brk = batch_ret(b, scratch[1]);
+	if (batch_ret(b, scratch[2]) <= 0) /* none, or a kernel without the call */
+		return 0;
+	return attr_refuse(c, t, "segment descriptors", err,
+			   "cannot be checkpointed: set by modify_ldt");
 }
 
 /* ---- restore: what the kernel must be able to map ---- */
@@ -369,15 +382,17 @@ static bool is_droppable_known(void)
 	return true;
 }
 
-static int mm_check(struct restore_ctx *c, const Cpx__Task *task, const Cpx__Thread *th, struct err *err)
+static int mm_check(struct restore_ctx *c, const Cpx__Task *task, const Cpx__Thread *th,
+		    struct err *err)
 {
 	const Cpx__Mm *mm = c->image ? image_mm(c->image, task->mm) : NULL;
 
 	for (size_t i = 0; mm && i < mm->n_vma; i++) {
 		if (!(mm->vma[i]->vm_flags & VMA_DROPPABLE) || is_droppable_known())
 			continue;
-		return attr_refuse_restore(c, task, "memory", err,
-					   "cannot be restored: this kernel has no MAP_DROPPABLE (Linux 6.11)");
+		return attr_refuse_restore(
+			c, task, "memory", err,
+			"cannot be restored: this kernel has no MAP_DROPPABLE (Linux 6.11)");
 	}
 	return 0;
 }
