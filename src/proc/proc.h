@@ -149,7 +149,7 @@ struct proc_vma {
 	uint64_t offset; /* bytes */
 	uint32_t dev_major, dev_minor;
 	uint64_t ino;	   /* 0: anonymous (or special) */
-	/* Unescaped; "" for anonymous; "[heap]", "[stack]", "[vdso]", "[vvar]", "[anon:name]" ... */
+	/* Unescaped; "" for anonymous; "[heap]", "[stack]", "[vdso]", "[anon:name]" ... */
 	char *path;
 	uint64_t vm_flags; /* PVM_* */
 	unsigned pkey;
