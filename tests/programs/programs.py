@@ -138,7 +138,7 @@ class MakeGcc(Program):
     name = "make-gcc"
     needs = ("make", "gcc")
     is_replayable = False
-    FILES = 10
+    FILES = 6
 
     def prepare(self, directory):
         for i in range(self.FILES):

@@ -82,7 +82,7 @@ class Round:
         self.pid = int(pid) if pid else None
 
     def finish(self):
-        patience = 60 + 4 * self.seconds
+        patience = max(180, 5 * self.seconds)
         try:
             status = self.process.wait(patience)
         except subprocess.TimeoutExpired:
@@ -157,7 +157,7 @@ MODES = {"kill-restore": kill_restore, "run-on": run_on, "kill-later": kill_late
 # ---- tests: one per program and mode --------------------------------------------------------------
 
 class Test:
-    timeout, alone = 300, False
+    timeout, alone = 400, False
 
     def __init__(self, program, mode, is_user=False):
         self.program, self.mode, self.is_user = program, mode, is_user
