@@ -10,7 +10,7 @@
 /* "its /proc file <name> is malformed", -EBADMSG. */
 int proc_malformed(struct err *err, const char *name);
 
-/* Reads the file `name` of dir and gives its text to parse(text, len, out): the whole of most readers. */
+/* Reads the file `name` of dir and gives its text to parse(text, len, out): most readers, whole. */
 #define PROC_READ_PARSED(dir, name, parse, err, ...)					\
 	({										\
 		_cleanup_free_ char *text_ = NULL;					\
