@@ -5,6 +5,7 @@
 #include "tracee/tracee_priv.h"
 
 #include "base/util.h"
+#include "proc/proc.h"
 
 #include <signal.h>
 #include <sys/ptrace.h>
@@ -12,6 +13,7 @@
 #include <time.h>
 
 #define SYSCALL_STOP (SIGTRAP | 0x80)
+#define LOOK_MS	     10 /* how often a thread that does not stop is looked at */
 
 uint64_t monotonic_ns(void)
 {
@@ -41,6 +43,36 @@ static pid_t wait_tid(pid_t tid, int *status, int flags)
 		r = waitpid(tid, status, __WALL | flags);
 	} while (r < 0 && errno == EINTR);
 	return r;
+}
+
+static bool is_zombie(pid_t tid)
+{
+	_cleanup_close_ int dir = -1;
+	struct proc_stat st;
+
+	return proc_open(-1, tid, 0, &dir, NULL) == 0 && proc_stat(dir, &st, NULL) == 0 && st.state == 'Z';
+}
+
+/* A leader that was killed is not waited for before its other threads are, which we trace too
+ * (kernel/exit.c, delay_group_leader): a plain wait would not end. SIGCHLD tells of most stops at once. */
+static pid_t wait_or_see_dead(pid_t tid, int *status)
+{
+	struct timespec look = {.tv_nsec = LOOK_MS * 1000000L};
+	sigset_t chld, saved;
+	pid_t r;
+
+	sigemptyset(&chld);
+	sigaddset(&chld, SIGCHLD);
+	pthread_sigmask(SIG_BLOCK, &chld, &saved);
+	while ((r = wait_tid(tid, status, WNOHANG)) == 0) {
+		if (sigtimedwait(&chld, NULL, &look) < 0 && errno == EAGAIN && is_zombie(tid)) {
+			/* It may have stopped or been reaped between the two looks. */
+			r = wait_tid(tid, status, WNOHANG);
+			break;
+		}
+	}
+	pthread_sigmask(SIG_SETMASK, &saved, NULL);
+	return r == 0 ? -1 : r;
 }
 
 static bool is_event_stop(int status)
@@ -90,7 +122,8 @@ static enum stop steered(struct tracee_thread *th, int resume, int flags)
 	pid_t r;
 
 	for (;;) {
-		r = wait_tid(th->tid, &status, flags);
+		r = flags & WNOHANG ? wait_tid(th->tid, &status, flags) :
+				      wait_or_see_dead(th->tid, &status);
 		if (r == 0)
 			return STOP_NONE;
 		stop = r < 0 ? STOP_GONE : classify(th, status);
