@@ -44,15 +44,18 @@ def calls_of(*args):
     return {name: n for name, n in count.items() if name not in EXEMPT}
 
 
-def moments(n, rng):
-    """Which of n calls to fail: the first, the last, and others."""
-    return sorted({1, n} | {rng.randint(1, n) for _ in range(TRIES)})[:TRIES + 1]
+def moments(first, last, rng):
+    """Which of these calls to fail: the first, the last, and others."""
+    return sorted({first, last} | {rng.randint(first, last) for _ in range(TRIES)})[:TRIES + 1]
 
 
 def faults(count, rng):
+    """Of the calls that come after those of the dynamic loader, which any command makes."""
+    of_start = calls_of("--version")
     for name, n in sorted(count.items()):
-        for when in moments(n, rng):
-            yield name, ERRORS.get(name, "EPERM"), when
+        if n > of_start.get(name, 0):
+            for when in moments(of_start.get(name, 0) + 1, n, rng):
+                yield name, ERRORS.get(name, "EPERM"), when
 
 
 def fail(fault, *args):
