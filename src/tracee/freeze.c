@@ -480,14 +480,24 @@ static int add_children(struct freezer *f, struct tracee *t, size_t *found, stru
 	return r;
 }
 
+static int check_time(const struct freezer *f, struct err *err)
+{
+	if (monotonic_ns() > f->deadline)
+		return err_set(err, -EBUSY, "its threads do not come to a rest");
+	return interrupt_check(err);
+}
+
 /* All threads of all tasks known so far stand, and no task has others. */
 static int complete_threads(struct freezer *f, struct err *err)
 {
 	size_t found;
 
 	do {
-		int r;
+		/* A killed thread that another tracer does not reap is found again and again. */
+		int r = check_time(f, err);
 
+		if (r)
+			return r;
 		found = 0;
 		for (size_t i = 0; i < f->tree->n; i++) {
 			struct tracee *t = f->tree->task[i];
