@@ -74,6 +74,8 @@ static void kill_task(struct rtask *t)
 {
 	if (t->is_alive && t->pidfd >= 0)
 		syscall(SYS_pidfd_send_signal, t->pidfd, SIGKILL, NULL, 0);
+	else if (t->is_alive) /* no pidfd could be had; nobody has waited for it yet */
+		kill(t->pid, SIGKILL);
 	t->is_alive = false;
 }
 
