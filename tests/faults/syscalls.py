@@ -14,7 +14,7 @@ from sandbox import Fail
 # Without these no process lives, or the kernel never fails them for cpx, or strace itself needs them.
 EXEMPT = set("""execve exit exit_group rt_sigreturn brk arch_prctl set_tid_address restart_syscall set_robust_list rseq
     prlimit64 gettid getpid getppid getuid geteuid getgid getegid getpgrp sched_yield futex rt_sigaction rt_sigprocmask
-    munmap""".split())
+    munmap get_robust_list""".split())
 ERRORS = {"mmap": "ENOMEM", "write": "ENOSPC", "pwrite64": "ENOSPC", "read": "EIO", "clone": "EAGAIN",
           "clone3": "EAGAIN", "ptrace": "EPERM", "openat": "EMFILE"}
 TRIES = int(os.environ.get("CPX_FAULTS", "2"))
