@@ -10,8 +10,8 @@
 #include <semaphore.h>
 #include <sys/select.h>
 
-#define LIMIT 1600
-#define LEAD  1100
+#define LIMIT 4000
+#define LEAD  3000
 #define LATE  (LIMIT + LEAD - 100) /* of undisturbed tests: LIMIT */
 
 static int pipe_fd[2];
