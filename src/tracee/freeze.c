@@ -180,6 +180,8 @@ static int check_task(struct freezer *f, struct tracee *t, int dir, const struct
 	r = proc_ns_id(dir, "pid", &ns, err);
 	if (r == -EACCES || r == -EPERM)
 		return explain_seize(dir, t, r, err);
+	if (r == -ENOENT)
+		return -ESRCH; /* it is exiting: its namespaces go before it does */
 	if (r == 0 && ns != f->pid_ns)
 		return err_set(err, -EOPNOTSUPP,
 			       "is in another PID namespace, which is not supported yet");
