@@ -10,6 +10,7 @@
 
 #include "base/kabi.h"
 #include "base/util.h"
+#include "mem/pages.h"
 #include "proc/proc.h"
 
 #include <linux/prctl.h>
@@ -80,21 +81,6 @@ static const struct page_range *range_at(const struct page_ranges *l, uint64_t a
 			hi = mid;
 	}
 	return lo < l->n ? &l->r[lo] : NULL; /* the first that ends above addr */
-}
-
-static vma_t vma_at(const Cpx__Mm *mm, uint64_t addr)
-{
-	size_t lo = 0, hi = mm->n_vma;
-
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-
-		if (mm->vma[mid]->end <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < mm->n_vma && mm->vma[lo]->start <= addr ? mm->vma[lo] : NULL;
 }
 
 bool layout_is_fresh(const struct rtask *t, uint64_t addr)
