@@ -36,6 +36,8 @@ int main(int argc, char **argv)
 	/* A closed pipe and a limit on file sizes are errors like a full disk. */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
+	/* Stops of tasks are to be heard of, and ends of children, even if our parent did not care. */
+	signal(SIGCHLD, SIG_DFL);
 	if (argc < 2) {
 		print_usage(stderr);
 		return CPX_USAGE;

@@ -7,7 +7,6 @@
 #include "mem/pages.h"
 
 #include <linux/userfaultfd.h>
-#include <sched.h>
 #include <sys/ioctl.h>
 
 static int write_mem(const struct fill_target *t, uint64_t addr, const uint8_t *data, uint64_t len,
@@ -47,11 +46,7 @@ static int64_t copy_some(const struct fill_target *t, uint64_t addr, const uint8
 
 		return r < 0 ? r : (int64_t)CPX_PAGE_SIZE;
 	}
-	if (errno == EAGAIN) {
-		sched_yield();
-		return 0;
-	}
-	if (errno == EINTR)
+	if (errno == EAGAIN || errno == EINTR)
 		return 0;
 	return err_sys(err, -errno, "cannot fill its memory at %#lx", (unsigned long)addr);
 }

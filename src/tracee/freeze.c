@@ -22,6 +22,7 @@
 #include <time.h>
 
 #define DEFAULT_TIMEOUT_MS 10000
+#define LOOK_MS 1 /* between looks when no stop is announced */
 
 struct freezer {
 	struct tree *tree;
@@ -335,21 +336,6 @@ static size_t poll_all(struct tree *tree)
 	return running;
 }
 
-/* Stops come within microseconds, when a processor is free: so it is left to the others, but not
- * for long at a time, since a yield on a busy machine costs several time slices. Then longer and
- * longer pauses follow. */
-#define YIELD_NS 100000
-
-static void pause_between(uint64_t since, unsigned round)
-{
-	struct timespec t = {.tv_nsec = 20000L << MIN(round / 64, 6U)};
-
-	if (monotonic_ns() - since < YIELD_NS)
-		sched_yield();
-	else
-		nanosleep(&t, NULL);
-}
-
 static int explain_running(struct tracee *t, const struct tracee_thread *th, struct err *err)
 {
 	_cleanup_close_ int dir = -1;
@@ -386,18 +372,19 @@ static int wait_failed(struct tree *tree, struct err *err)
 
 static int wait_all(struct freezer *f, struct err *err)
 {
-	uint64_t since = monotonic_ns();
+	sigset_t saved;
+	int r = 0;
 
-	for (unsigned round = 0; poll_all(f->tree); round++) {
-		int r = interrupt_check(err);
-
-		if (r)
-			return r;
-		if (monotonic_ns() > f->deadline)
-			return wait_failed(f->tree, err);
-		pause_between(since, round);
+	stops_watch(&saved);
+	while (r == 0 && poll_all(f->tree)) {
+		r = interrupt_check(err);
+		if (r == 0 && monotonic_ns() > f->deadline)
+			r = wait_failed(f->tree, err);
+		if (r == 0)
+			stops_sleep(LOOK_MS);
 	}
-	return 0;
+	stops_unwatch(&saved);
+	return r;
 }
 
 /* ---- passes ---- */

@@ -35,6 +35,30 @@ int stop_interrupt(pid_t tid)
 	return ptrace(PTRACE_INTERRUPT, tid, 0, 0) ? -errno : 0;
 }
 
+void stops_watch(sigset_t *saved)
+{
+	sigset_t chld;
+
+	sigemptyset(&chld);
+	sigaddset(&chld, SIGCHLD);
+	pthread_sigmask(SIG_BLOCK, &chld, saved);
+}
+
+void stops_unwatch(const sigset_t *saved)
+{
+	pthread_sigmask(SIG_SETMASK, saved, NULL);
+}
+
+bool stops_sleep(unsigned ms)
+{
+	struct timespec t = {.tv_nsec = ms * 1000000L};
+	sigset_t chld;
+
+	sigemptyset(&chld);
+	sigaddset(&chld, SIGCHLD);
+	return sigtimedwait(&chld, NULL, &t) == SIGCHLD;
+}
+
 static pid_t wait_tid(pid_t tid, int *status, int flags)
 {
 	pid_t r;
@@ -57,21 +81,18 @@ static bool is_zombie(pid_t tid)
  * (kernel/exit.c, delay_group_leader): a plain wait would not end. SIGCHLD tells of most stops at once. */
 static pid_t wait_or_see_dead(pid_t tid, int *status)
 {
-	struct timespec look = {.tv_nsec = LOOK_MS * 1000000L};
-	sigset_t chld, saved;
+	sigset_t saved;
 	pid_t r;
 
-	sigemptyset(&chld);
-	sigaddset(&chld, SIGCHLD);
-	pthread_sigmask(SIG_BLOCK, &chld, &saved);
+	stops_watch(&saved);
 	while ((r = wait_tid(tid, status, WNOHANG)) == 0) {
-		if (sigtimedwait(&chld, NULL, &look) < 0 && errno == EAGAIN && is_zombie(tid)) {
+		if (!stops_sleep(LOOK_MS) && is_zombie(tid)) {
 			/* It may have stopped or been reaped between the two looks. */
 			r = wait_tid(tid, status, WNOHANG);
 			break;
 		}
 	}
-	pthread_sigmask(SIG_SETMASK, &saved, NULL);
+	stops_unwatch(&saved);
 	return r == 0 ? -1 : r;
 }
 

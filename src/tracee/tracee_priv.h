@@ -6,6 +6,8 @@
 #include "proc/proc.h"
 #include "tracee/tracee.h"
 
+#include <signal.h>
+
 /* ---- stops.c: single stops ---- */
 
 enum stop {
@@ -18,6 +20,18 @@ enum stop {
 /* Lets a thread that is not ours yet be traced, and interrupts it. -errno of ptrace(2). */
 int stop_seize(pid_t tid);
 int stop_interrupt(pid_t tid);
+
+/*
+ * Sleeping until a stop may have come, which SIGCHLD tells: blocked between the two calls, so that
+ * none is missed between a look and the sleep. False when `ms` went by without one.
+ *
+ * Never sched_yield(2) in a loop: Linux 6.6 and later then loses track of what is fair, and on a
+ * busy machine others, the target among them, do not run for seconds (kernel/sched/fair.c,
+ * yield_task_fair; repaired by "sched/fair: Fix zero_vruntime tracking fix").
+ */
+void stops_watch(sigset_t *saved);
+void stops_unwatch(const sigset_t *saved);
+bool stops_sleep(unsigned ms);
 
 /* The next stop of a thread on its way to its first one: signals are delivered as if we were not
  * there. */
