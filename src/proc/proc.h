@@ -68,6 +68,12 @@ struct proc_stat {
 #define PROC_PF_KTHREAD	   0x00200000
 #define PROC_PF_FORKNOEXEC 0x00000040
 
+/* Of a state letter: it has ended, and waits to be reaped if anything. */
+static inline bool proc_is_dead(char state)
+{
+	return state == 'Z' || state == 'X' || state == 'x';
+}
+
 /* Addresses and exit_code read as 0 without ptrace rights. */
 int proc_stat(int dir, struct proc_stat *ret, struct err *err);
 int proc_stat_parse(const char *text, size_t len, struct proc_stat *ret);

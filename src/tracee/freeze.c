@@ -135,39 +135,6 @@ static int check_not_self(pid_t root, const struct freeze_options *o, struct err
 	return 0;
 }
 
-static void comm_of(pid_t pid, char *buf, size_t size)
-{
-	_cleanup_close_ int dir = -1;
-
-	if (proc_open(-1, pid, 0, &dir, NULL) || proc_comm(dir, buf, size, NULL))
-		snprintf(buf, size, "?");
-}
-
-/* Says why PTRACE_SEIZE failed. */
-static int explain_seize(int dir, const struct tracee *t, int code, struct err *err)
-{
-	struct proc_status st = {0};
-	char tracer[64];
-	int r;
-
-	r = proc_status(dir, &st, err);
-	if (r)
-		return r;
-	if (st.tracer_pid && st.tracer_pid != getpid()) {
-		comm_of(st.tracer_pid, tracer, sizeof(tracer));
-		r = err_set(err, code, "is traced already, by task %d (%s)", st.tracer_pid, tracer);
-	} else if (st.uid[0] != geteuid() || st.uid[1] != geteuid() || st.uid[2] != geteuid()) {
-		r = err_sys(err, code, "cannot attach (it belongs to user %d; root may)",
-			    st.uid[0]);
-	} else {
-		r = err_sys(err, code,
-			    "cannot attach (it may be undumpable, as set-user-ID programs "
-			    "are, or a security module such as Yama forbids it; root may)");
-	}
-	proc_status_release(&st);
-	return r;
-}
-
 static int check_task(struct freezer *f, struct tracee *t, int dir, const struct proc_stat *st,
 		      struct err *err)
 {
@@ -180,7 +147,7 @@ static int check_task(struct freezer *f, struct tracee *t, int dir, const struct
 		return err_set(err, -EINVAL, "is cpx itself");
 	r = proc_ns_id(dir, "pid", &ns, err);
 	if (r == -EACCES || r == -EPERM)
-		return explain_seize(dir, t, r, err);
+		return seize_explain(dir, r, err);
 	if (r == -ENOENT)
 		return -ESRCH; /* it is exiting: its namespaces go before it does */
 	if (r == 0 && ns != f->pid_ns)
@@ -190,53 +157,6 @@ static int check_task(struct freezer *f, struct tracee *t, int dir, const struct
 }
 
 /* ---- seizing ---- */
-
-static bool is_dead_state(char state)
-{
-	return state == 'Z' || state == 'X' || state == 'x';
-}
-
-/* PTRACE_SEIZE failed: gone, an exited leader, or a reason to give up. */
-static int seize_failed(struct tracee *t, struct tracee_thread *th, int code, struct err *err)
-{
-	_cleanup_close_ int dir = -1;
-	struct proc_stat st;
-
-	if (proc_open(-1, t->pid, th->tid, &dir, NULL) || proc_stat(dir, &st, NULL)) {
-		th->where = THREAD_GONE;
-		return 0;
-	}
-	if (is_dead_state(st.state)) {
-		th->is_exited = th->tid == t->pid;
-		th->where = th->is_exited ? THREAD_STOPPED : THREAD_GONE;
-		return 0;
-	}
-	return explain_seize(dir, t, code, err);
-}
-
-/* EPERM is also the answer for a leader that has just exited; if a thread that called exec takes
- * its number over right then, the next try succeeds. */
-#define SEIZE_TRIES 5
-
-static int seize_thread(struct freezer *f, struct tracee *t, struct tracee_thread *th,
-			struct err *err)
-{
-	int r;
-
-	for (int i = 0; i < SEIZE_TRIES; i++) {
-		r = stop_seize(th->tid);
-		if (r != -EPERM)
-			break;
-		sched_yield();
-	}
-	if (!f->tree->frozen_at_ns)
-		f->tree->frozen_at_ns = monotonic_ns();
-	if (r == 0) {
-		stop_interrupt(th->tid);
-		return 0;
-	}
-	return task_err(t, err, seize_failed(t, th, r, err));
-}
 
 /* What costs time is looked up before the first of them is stopped. */
 static int add_new_threads(struct tracee *t, const pid_t *tid, size_t n, struct err *err)
@@ -255,6 +175,60 @@ static int add_new_threads(struct tracee *t, const pid_t *tid, size_t n, struct 
 	return 0;
 }
 
+static int seize_from(struct freezer *f, struct tracee *t, size_t first, struct err *err)
+{
+	struct seize_guard guard;
+	bool is_guarded = t->nthreads > 1;
+	int r = is_guarded && first < t->nthreads ? seize_guard(&guard, err) : 0;
+
+	if (r || first == t->nthreads)
+		return task_err(t, err, r);
+	for (size_t i = first; r == 0 && i < t->nthreads; i++) {
+		r = seize_thread(t, &t->thread[i], err);
+		if (!f->tree->frozen_at_ns)
+			f->tree->frozen_at_ns = monotonic_ns();
+	}
+	if (is_guarded)
+		seize_unguard(&guard);
+	return task_err(t, err, r);
+}
+
+/*
+ * Somebody has died. It may have been by an execve in another thread, which then has the leader's
+ * number; if we had seized it under its old one, it was interrupted under a number that was no
+ * longer its own, or stands no more. So whoever is not certain to stand is interrupted again, and an
+ * exited leader is looked for again.
+ */
+static void doubt(struct tracee *t)
+{
+	for (size_t i = 0; i < t->nthreads; i++) {
+		struct tracee_thread *th = &t->thread[i];
+		siginfo_t info;
+
+		if (th->is_exited)
+			th->where = THREAD_GONE;
+		else if (th->where == THREAD_SEIZED)
+			stop_interrupt(th->tid);
+		else if (ptrace(PTRACE_GETSIGINFO, th->tid, 0, &info)) {
+			th->where = THREAD_SEIZED;
+			stop_interrupt(th->tid);
+		}
+	}
+	drop_gone(t);
+	t->threads_complete = false;
+}
+
+static bool drop_gone_and_doubt(struct tracee *t)
+{
+	size_t n = t->nthreads;
+
+	drop_gone(t);
+	if (t->nthreads == n)
+		return false;
+	doubt(t);
+	return true;
+}
+
 /* Seizes all threads not known yet. Returns how many, or -errno. */
 static int seize_new_threads(struct freezer *f, struct tracee *t, struct err *err)
 {
@@ -271,38 +245,19 @@ static int seize_new_threads(struct freezer *f, struct tracee *t, struct err *er
 	else if (r)
 		return task_err(t, err, r);
 	r = add_new_threads(t, tid, n, err);
-	for (size_t i = known; r == 0 && i < t->nthreads; i++)
-		r = seize_thread(f, t, &t->thread[i], err);
+	if (r == 0)
+		r = seize_from(f, t, known, err);
 	found = (int)(t->nthreads - known);
-	drop_gone(t);
+	drop_gone_and_doubt(t);
 	return r ? r : found;
 }
 
 /* ---- waiting ---- */
 
-/* exec in one thread ends all others and gives it the leader's number; it waits until they are
- * reaped, which is the tracer's task. So whoever dies puts its task's other threads in doubt. */
-static void doubt(struct tracee *t)
-{
-	for (size_t i = 0; i < t->nthreads; i++) {
-		struct tracee_thread *th = &t->thread[i];
-		siginfo_t info;
-
-		if (th->where != THREAD_STOPPED || th->is_exited)
-			continue;
-		if (ptrace(PTRACE_GETSIGINFO, th->tid, 0, &info) == 0)
-			continue; /* it stands, and is ours */
-		th->where = THREAD_SEIZED;
-		if (stop_interrupt(th->tid) == -ESRCH && stop_poll(th) == STOP_GONE)
-			th->where = THREAD_GONE;
-	}
-}
-
 /* Returns how many threads of the task are still to stop. */
 static size_t poll_task(struct tracee *t)
 {
 	size_t running = 0;
-	bool died = false;
 
 	for (size_t i = 0; i < t->nthreads; i++) {
 		struct tracee_thread *th = &t->thread[i];
@@ -315,15 +270,37 @@ static size_t poll_task(struct tracee *t)
 			th->where = THREAD_STOPPED;
 		else if (s == STOP_GONE)
 			th->where = THREAD_GONE;
-		died |= s == STOP_GONE;
 		running += s == STOP_NONE;
 	}
-	if (died) {
-		drop_gone(t);
-		doubt(t);
-		t->threads_complete = false;
+	return drop_gone_and_doubt(t) ? t->nthreads : running;
+}
+
+static bool is_exited_leader(const struct tracee *t, pid_t tid)
+{
+	_cleanup_close_ int dir = -1;
+	struct proc_stat st;
+
+	return tid == t->pid && proc_open(-1, t->pid, tid, &dir, NULL) == 0 &&
+	       proc_stat(dir, &st, NULL) == 0 && proc_is_dead(st.state);
+}
+
+/* For a task that takes its time: a leader that exits on its way to the stop is not reported while
+ * other threads live; one that stood may be killed by another's execve, which waits for us to reap
+ * it. */
+static void look_closer(struct tracee *t)
+{
+	for (size_t i = 0; i < t->nthreads; i++) {
+		struct tracee_thread *th = &t->thread[i];
+
+		if (th->where == THREAD_SEIZED && is_exited_leader(t, th->tid)) {
+			th->is_exited = true;
+			th->where = THREAD_STOPPED;
+		} else if (th->where == THREAD_STOPPED && !th->is_exited &&
+			   stop_poll(th) == STOP_GONE) {
+			th->where = THREAD_GONE;
+		}
 	}
-	return running;
+	drop_gone_and_doubt(t);
 }
 
 static size_t poll_all(struct tree *tree)
@@ -380,8 +357,10 @@ static int wait_all(struct freezer *f, struct err *err)
 		r = interrupt_check(err);
 		if (r == 0 && monotonic_ns() > f->deadline)
 			r = wait_failed(f->tree, err);
-		if (r == 0)
-			stops_sleep(LOOK_MS);
+		if (r == 0 && !stops_sleep(LOOK_MS))
+			for (size_t i = 0; i < f->tree->n; i++)
+				if (!f->tree->task[i]->threads_complete)
+					look_closer(f->tree->task[i]);
 	}
 	stops_unwatch(&saved);
 	return r;
@@ -410,7 +389,7 @@ static int examine(struct freezer *f, struct tracee *t, struct tracee *parent, s
 	t->ppid = st.ppid;
 	if (parent && st.ppid != parent->pid)
 		return -ESRCH; /* the number is another task's by now */
-	t->is_zombie = is_dead_state(st.state) && st.num_threads <= 1;
+	t->is_zombie = proc_is_dead(st.state) && st.num_threads <= 1;
 	return t->is_zombie ? 0 : check_task(f, t, dir, &st, err);
 }
 

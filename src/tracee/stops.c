@@ -23,13 +23,6 @@ uint64_t monotonic_ns(void)
 	return t.tv_sec * 1000000000ULL + (uint64_t)t.tv_nsec;
 }
 
-int stop_seize(pid_t tid)
-{
-	/* Without PTRACE_O_EXITKILL: our death must not be the task's. Without any
-	 * PTRACE_O_TRACECLONE and the like: what it creates must not be attached by itself. */
-	return ptrace(PTRACE_SEIZE, tid, 0, PTRACE_O_TRACESYSGOOD) ? -errno : 0;
-}
-
 int stop_interrupt(pid_t tid)
 {
 	return ptrace(PTRACE_INTERRUPT, tid, 0, 0) ? -errno : 0;

@@ -7,6 +7,24 @@
 #include "tracee/tracee.h"
 
 #include <signal.h>
+#include <time.h>
+
+/* ---- seize.c: attaching ---- */
+
+/* Must be on while a second thread of a task is seized: see there. */
+struct seize_guard {
+	timer_t timer;
+	struct sigaction action;
+	sigset_t mask;
+};
+int seize_guard(struct seize_guard *g, struct err *err);
+void seize_unguard(const struct seize_guard *g);
+
+/* Seizes and interrupts; th->where tells whether a stop is to be waited for. A thread that has gone
+ * or is an exited leader is no error. */
+int seize_thread(const struct tracee *t, struct tracee_thread *th, struct err *err);
+/* Why a task (dir: its /proc directory) may not be looked at: `code`, with words. */
+int seize_explain(int dir, int code, struct err *err);
 
 /* ---- stops.c: single stops ---- */
 
@@ -17,8 +35,7 @@ enum stop {
 	STOP_GONE,
 };
 
-/* Lets a thread that is not ours yet be traced, and interrupts it. -errno of ptrace(2). */
-int stop_seize(pid_t tid);
+/* -errno of ptrace(2). */
 int stop_interrupt(pid_t tid);
 
 /*

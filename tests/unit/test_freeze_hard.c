@@ -324,15 +324,6 @@ static void test_exec_storm(void **state)
 	finish(pid);
 }
 
-/* A known fault: about one freeze test in six fails (EBUSY, ESRCH) under a storm of execs, the target
- * unharmed. Run with CPX_EXEC_STORM=1 to work on it. */
-static void test_exec_storm_if_asked(void **state)
-{
-	if (!getenv("CPX_EXEC_STORM"))
-		skip();
-	test_exec_storm(state);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -340,7 +331,7 @@ int main(void)
 		cmocka_unit_test(test_foreign),	     cmocka_unit_test(test_pid_ns),
 		cmocka_unit_test(test_inject_fails), cmocka_unit_test(test_no_file_size),
 		cmocka_unit_test(test_no_fork),	     cmocka_unit_test(test_coroutine),
-		cmocka_unit_test(test_storm),	     cmocka_unit_test(test_exec_storm_if_asked),
+		cmocka_unit_test(test_storm),	     cmocka_unit_test(test_exec_storm),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
