@@ -22,16 +22,26 @@
 
 static _Thread_local const struct tracee *volatile seizing;
 
+/* A tracer is told of stops even if it asks for ends alone (kernel/exit.c, wait_task_stopped), and
+ * the stops must stay to be waited for: so a look without taking comes first. */
+static bool is_dead(pid_t tid)
+{
+	siginfo_t info = {0};
+
+	return waitid(P_PID, (id_t)tid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0 &&
+	       (info.si_code == CLD_EXITED || info.si_code == CLD_KILLED ||
+		info.si_code == CLD_DUMPED);
+}
+
 /* Not the leader: it does not keep an execve waiting, and may be a child of our own. */
 static void reap_dead(int signo)
 {
 	const struct tracee *t = seizing;
 	int saved = errno;
-	siginfo_t info;
 
 	for (size_t i = 0; t && i < t->nthreads; i++)
-		if (t->thread[i].tid != t->pid)
-			waitid(P_PID, (id_t)t->thread[i].tid, &info, WEXITED | WNOHANG | __WALL);
+		if (t->thread[i].tid != t->pid && is_dead(t->thread[i].tid))
+			waitpid(t->thread[i].tid, NULL, __WALL | WNOHANG);
 	errno = saved;
 }
 

@@ -52,12 +52,40 @@ bool stops_sleep(unsigned ms)
 	return sigtimedwait(&chld, NULL, &t) == SIGCHLD;
 }
 
+static int status_of(const siginfo_t *i)
+{
+	switch (i->si_code) {
+	case CLD_EXITED:
+		return i->si_status << 8;
+	case CLD_KILLED:
+		return i->si_status;
+	case CLD_DUMPED:
+		return i->si_status | 0x80;
+	default:
+		return i->si_status << 8 | 0x7f;
+	}
+}
+
+/* For when wait4(2) is denied: not to hear of stops would mean to let go of threads on their frames
+ * and in the mailbox as if they were dead. */
+static pid_t wait_tid_by_waitid(pid_t tid, int *status, int flags)
+{
+	siginfo_t info = {0};
+
+	if (waitid(P_PID, (id_t)tid, &info, WEXITED | WSTOPPED | __WALL | flags))
+		return -1;
+	*status = status_of(&info);
+	return info.si_pid;
+}
+
 static pid_t wait_tid(pid_t tid, int *status, int flags)
 {
 	pid_t r;
 
 	do {
 		r = waitpid(tid, status, __WALL | flags);
+		if (r < 0 && errno != EINTR && errno != ECHILD)
+			r = wait_tid_by_waitid(tid, status, flags);
 	} while (r < 0 && errno == EINTR);
 	return r;
 }
