@@ -466,7 +466,7 @@ static int in_go(struct tracee *t, struct err *err)
 	if (r)
 		return r;
 	t->inject->host->where = THREAD_IN_LOOP;
-	return ptrace(PTRACE_CONT, t->inject->host->tid, 0, 0) ? steer_gone(t, err) : 0;
+	return stop_resume(t->inject->host->tid, PTRACE_CONT, 0) ? steer_gone(t, err) : 0;
 }
 
 static int in_loop(struct tracee *t, struct err *err)
@@ -493,7 +493,7 @@ int tracee_resume(struct tracee *t, struct err *err)
 {
 	if (!t->inject || !t->inject->host || t->inject->host->where != THREAD_AWAY)
 		return 0;
-	if (ptrace(PTRACE_CONT, t->inject->host->tid, 0, 0))
+	if (stop_resume(t->inject->host->tid, PTRACE_CONT, 0))
 		return steer_gone(t, err);
 	t->inject->host->where = THREAD_IN_LOOP;
 	return 0;

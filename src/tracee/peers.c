@@ -81,7 +81,7 @@ static int enter(struct peers *ps, struct peer *p, struct err *err)
 	arch_enter_loop(&regs, ps->t->mm_owner->inject->map, p->remote, p->th->frame_sp);
 	set_inside(p->lane, LANE_COMING);
 	r = steer_begin(ps->t, p->th, &regs, err);
-	if (r == 0 && ptrace(PTRACE_CONT, p->th->tid, 0, 0))
+	if (r == 0 && stop_resume(p->th->tid, PTRACE_CONT, 0))
 		r = steer_gone(ps->t, err);
 	if (r == 0)
 		p->th->where = THREAD_IN_LOOP;
@@ -100,7 +100,7 @@ static int finish(struct peers *ps, struct peer *p, struct err *err)
 			return steer_gone(ps->t, err);
 		}
 		if (s != STOP_NONE)
-			ptrace(PTRACE_CONT, p->th->tid, 0, 0);
+			stop_resume(p->th->tid, PTRACE_CONT, 0);
 	}
 	for (unsigned i = 0; i < p->tb->batch.n; i++)
 		p->tb->batch.call[i].ret = p->lane->call[i].ret;

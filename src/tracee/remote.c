@@ -26,7 +26,7 @@ int inject_wait(struct tracee *t, struct err *err)
 			return steer_gone(t, err);
 		}
 		if (s != STOP_NONE)
-			ptrace(PTRACE_CONT, host->tid, 0, 0);
+			stop_resume(host->tid, PTRACE_CONT, 0);
 	}
 	return 0;
 }

@@ -43,7 +43,7 @@ int steer_begin(struct tracee *t, struct tracee_thread *th, const struct arch_re
 
 int steer_enter(struct tracee *t, struct tracee_thread *th, struct err *err)
 {
-	if (ptrace(PTRACE_SYSCALL, th->tid, 0, 0))
+	if (stop_resume(th->tid, PTRACE_SYSCALL, 0))
 		return steer_gone(t, err);
 	return 0;
 }
@@ -53,6 +53,7 @@ static int wait_syscall(struct tracee *t, struct tracee_thread *th, struct err *
 {
 	for (;;) {
 		enum stop s = stop_wait_steered(th, PTRACE_SYSCALL);
+		int r;
 
 		if (s == STOP_SYSCALL)
 			return 0;
@@ -60,8 +61,9 @@ static int wait_syscall(struct tracee *t, struct tracee_thread *th, struct err *
 			th->where = THREAD_GONE;
 			return steer_gone(t, err);
 		}
-		if (ptrace(PTRACE_SYSCALL, th->tid, 0, 0) && errno != ESRCH)
-			return err_sys(err, -errno, "cannot resume");
+		r = stop_resume(th->tid, PTRACE_SYSCALL, 0);
+		if (r && r != -ESRCH)
+			return err_sys(err, r, "cannot resume");
 	}
 }
 
@@ -79,7 +81,7 @@ int steer_leave_to_trap(struct tracee *t, struct tracee_thread *th, struct err *
 	if (r)
 		return r;
 	stop_interrupt(th->tid);
-	return ptrace(PTRACE_CONT, th->tid, 0, 0) ? steer_gone(t, err) : 0;
+	return stop_resume(th->tid, PTRACE_CONT, 0) ? steer_gone(t, err) : 0;
 }
 
 int steer_result(struct tracee *t, struct tracee_thread *th, int64_t *ret, struct err *err)
@@ -119,7 +121,7 @@ void steer_interrupt(struct tracee_thread *th)
 	/* Both fail for a dead thread, the second also for one that runs: the wait tells. */
 	stop_interrupt(th->tid);
 	if (th->where == THREAD_AWAY)
-		ptrace(PTRACE_CONT, th->tid, 0, 0);
+		stop_resume(th->tid, PTRACE_CONT, 0);
 }
 
 int steer_trapped(struct tracee *t, struct tracee_thread *th, struct err *err)
@@ -129,7 +131,7 @@ int steer_trapped(struct tracee *t, struct tracee_thread *th, struct err *err)
 	do {
 		s = stop_wait_steered(th, PTRACE_CONT);
 		if (s == STOP_SYSCALL)
-			ptrace(PTRACE_CONT, th->tid, 0, 0);
+			stop_resume(th->tid, PTRACE_CONT, 0);
 	} while (s == STOP_SYSCALL);
 	if (s == STOP_GONE) {
 		th->where = THREAD_GONE;

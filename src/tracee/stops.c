@@ -13,6 +13,7 @@
 #include <time.h>
 
 #define SYSCALL_STOP (SIGTRAP | 0x80)
+#define TRIES	     3
 #define LOOK_MS	     10 /* how often a thread that does not stop is looked at */
 
 uint64_t monotonic_ns(void)
@@ -23,9 +24,31 @@ uint64_t monotonic_ns(void)
 	return t.tv_sec * 1000000000ULL + (uint64_t)t.tv_nsec;
 }
 
+/*
+ * Not ESRCH means that something between us and the kernel denies the call. A thread that stands
+ * where it should run would be waited for without end, and we cannot let go of it either: so the
+ * call is made again.
+ */
+static int insist(int request, pid_t tid, long data)
+{
+	int r = -1;
+
+	for (int i = 0; r && i < TRIES; i++) {
+		r = (int)ptrace((enum __ptrace_request)request, tid, 0, data);
+		if (r && errno == ESRCH)
+			break;
+	}
+	return r ? -errno : 0;
+}
+
 int stop_interrupt(pid_t tid)
 {
-	return ptrace(PTRACE_INTERRUPT, tid, 0, 0) ? -errno : 0;
+	return insist(PTRACE_INTERRUPT, tid, 0);
+}
+
+int stop_resume(pid_t tid, int how, int sig)
+{
+	return insist(how, tid, sig);
 }
 
 void stops_watch(sigset_t *saved)
@@ -139,7 +162,7 @@ enum stop stop_poll(struct tracee_thread *th)
 			return STOP_TRAP;
 		}
 		/* A signal that was on its way: it arrives, and the trap comes right after. */
-		if (ptrace(PTRACE_CONT, th->tid, 0, WSTOPSIG(status)) && errno == ESRCH)
+		if (stop_resume(th->tid, PTRACE_CONT, WSTOPSIG(status)) == -ESRCH)
 			continue; /* killed: the status comes */
 	}
 }
@@ -171,7 +194,7 @@ static enum stop steered(struct tracee_thread *th, int resume, int flags)
 		stop = r < 0 ? STOP_GONE : classify(th, status);
 		if (stop != STOP_NONE)
 			return stop;
-		ptrace(resume, th->tid, 0, 0);
+		stop_resume(th->tid, resume, 0);
 	}
 }
 

@@ -76,7 +76,7 @@ static void detach(struct tracee *t)
 		if (th->where == THREAD_GONE || th->is_exited)
 			continue;
 		/* Killed: the wait makes it its parent's. */
-		if (ptrace(PTRACE_DETACH, th->tid, 0, 0) && errno == ESRCH)
+		if (stop_resume(th->tid, PTRACE_DETACH, 0) == -ESRCH)
 			waitpid(th->tid, NULL, __WALL | WNOHANG);
 		th->where = THREAD_GONE;
 	}

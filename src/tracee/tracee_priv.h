@@ -35,8 +35,9 @@ enum stop {
 	STOP_GONE,
 };
 
-/* -errno of ptrace(2). */
+/* -errno of ptrace(2). how: PTRACE_CONT, PTRACE_SYSCALL or PTRACE_DETACH. */
 int stop_interrupt(pid_t tid);
+int stop_resume(pid_t tid, int how, int sig);
 
 /*
  * Sleeping until a stop may have come, which SIGCHLD tells: blocked between the two calls, so that
