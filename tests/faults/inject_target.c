@@ -25,6 +25,7 @@ static atomic_bool is_ending, is_bad;
 static bool is_tolerant; /* of EINTR where any stop gives one: a freeze that was killed in its first
 			    instants */
 static atomic_ulong rounds;
+static atomic_int *begun; /* workers that did a round; shared with the child */
 
 static void bad(const char *what)
 {
@@ -117,6 +118,7 @@ static void wait_quietly(void)
 
 static void *work(void *arg)
 {
+	bool is_first = true;
 	uint64_t seed = (uintptr_t)arg * 7919;
 	stack_t ss = {.ss_sp = malloc(16384), .ss_size = 16384}, old;
 
@@ -133,6 +135,9 @@ static void *work(void *arg)
 		if (old.ss_sp != ss.ss_sp || old.ss_flags)
 			bad("alternate stack changed");
 		atomic_fetch_add(&rounds, 1);
+		if (is_first)
+			atomic_fetch_add(begun, 1);
+		is_first = false;
 	}
 	return NULL;
 }
@@ -144,6 +149,7 @@ static void *wait_in_futex(void *arg)
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR2);
+	atomic_fetch_add(begun, 1);
 	while (!atomic_load(&is_ending))
 		if (sigwait(&set, &sig))
 			bad("sigwait");
@@ -227,11 +233,14 @@ int main(int argc, char **argv)
 	is_tolerant = argc > 2;
 	if (nthreads < 1 || nthreads > 512)
 		return 2;
+	begun = mmap(NULL, sizeof(*begun), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	set_up_signals();
 	child = make_children(&zombie);
 	pthread_create(&waiter, NULL, wait_in_futex, NULL);
 	for (int i = 0; i < nthreads; i++)
 		pthread_create(&thread[i], NULL, work, (void *)(uintptr_t)(i + 1));
+	while (atomic_load(begun) < nthreads + 2) /* those, the child, the one that waits */
+		usleep(1000);
 	puts("ready");
 	fflush(stdout);
 	while (!atomic_load(&is_ending))
