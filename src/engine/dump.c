@@ -81,17 +81,26 @@ static int thaw_early(struct session *s, struct err *err)
 	return 0;
 }
 
-static int verify_preview(struct session *s, struct err *err)
+static int begin_to_verify(struct session *s, struct err *err)
 {
-	int ret = 0;
+	_cleanup_free_ pid_t *pid = calloc(s->nmms + 1, sizeof(*pid));
+	_cleanup_free_ pid_t *copy = calloc(s->nmms + 1, sizeof(*copy));
 
-	for (size_t i = 0; i < s->nmms && ret == 0; i++) {
-		const struct dump_mm *mm = &s->mm[i];
-
-		ret = preview_verify(&s->ctx, mm->owner->pid,
-				     mm->twin ? mm->twin->pid : mm->owner->pid, err);
-		s->must_repeat = ret == -EAGAIN;
+	if (!pid || !copy)
+		return err_nomem(err);
+	for (size_t i = 0; i < s->nmms; i++) {
+		pid[i] = s->mm[i].owner->pid;
+		copy[i] = s->mm[i].twin ? s->mm[i].twin->pid : pid[i];
 	}
+	return preview_verify_begin(&s->ctx, pid, copy, s->nmms, err);
+}
+
+/* Before the first twin goes. */
+static int end_to_verify(struct session *s, struct err *err)
+{
+	int ret = preview_verify_end(&s->ctx, err);
+
+	s->must_repeat = ret == -EAGAIN;
 	return ret;
 }
 
@@ -178,6 +187,9 @@ static int write_mm(struct session *s, struct pageout *p, struct dump_mm *mm, st
 		ret = aside_write(mm->aside, p, mm->msg, err);
 	if (ret < 0)
 		return err_context(err, "task %d (%s)", mm->owner->pid, mm->owner->comm);
+	ret = end_to_verify(s, err);
+	if (ret < 0)
+		return ret;
 	twin_free(mm->twin);
 	mm->twin = NULL;
 	return 0;
@@ -247,7 +259,7 @@ static const struct stage dump_stage[] = {
 	{"copy memory aside", copy_aside},
 	{"make twins", make_twins},
 	{"thaw", thaw_early},
-	{"verify memory maps", verify_preview},
+	{"verify memory maps", begin_to_verify},
 	{"write records", write_records},
 	{"write shared memory", write_objects},
 	{"write memory", write_pages},

@@ -8,6 +8,9 @@
 
 #include "base/util.h"
 
+#include <pthread.h>
+#include <signal.h>
+
 #define LARGE_PAGES                                                                                \
 	(16UL << 20 >> CPX_PAGE_SHIFT) /* below that, half a millisecond is not worth it */
 
@@ -23,9 +26,21 @@ struct seen {
 	size_t n;
 };
 
+/* The comparison with the copies, done by a thread of its own. */
+struct verifier {
+	pthread_t thread;
+	bool is_running;
+	struct dump_ctx *c;
+	pid_t *pid, *copy;
+	size_t n;
+	struct err err;
+	int ret;
+};
+
 struct preview {
 	struct seen *seen;
 	size_t n, max;
+	struct verifier verifier;
 };
 
 /* ---- before the freeze ---- */
@@ -159,7 +174,7 @@ static bool is_unchanged(const struct seen_vma *had, const struct proc_vmas *now
 	       v->pkey == had->pkey;
 }
 
-int preview_verify(struct dump_ctx *c, pid_t pid, pid_t copy, struct err *err)
+static int verify_one(struct dump_ctx *c, pid_t pid, pid_t copy, struct err *err)
 {
 	const struct seen *s = find(c, pid);
 	struct proc_vmas now = {0};
@@ -181,8 +196,69 @@ int preview_verify(struct dump_ctx *c, pid_t pid, pid_t copy, struct err *err)
 	return r;
 }
 
+static void *verify_all(void *arg)
+{
+	struct verifier *v = arg;
+
+	for (size_t i = 0; i < v->n && v->ret == 0; i++)
+		v->ret = verify_one(v->c, v->pid[i], v->copy[i], &v->err);
+	return NULL;
+}
+
+/* Signals are the main thread's. Without a thread it is done here and now. */
+static void start_verifier(struct verifier *v)
+{
+	sigset_t all, old;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	v->is_running = pthread_create(&v->thread, NULL, verify_all, v) == 0;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (!v->is_running)
+		verify_all(v);
+}
+
+int preview_verify_begin(struct dump_ctx *c, const pid_t *pid, const pid_t *copy, size_t n,
+			 struct err *err)
+{
+	struct verifier *v = c->preview ? &c->preview->verifier : NULL;
+
+	if (!v || !c->preview->n)
+		return 0;
+	*v = (struct verifier){.c = c, .n = n};
+	v->pid = calloc(n + 1, sizeof(*pid));
+	v->copy = calloc(n + 1, sizeof(*copy));
+	if (!v->pid || !v->copy)
+		return err_nomem(err);
+	memcpy(v->pid, pid, n * sizeof(*pid));
+	memcpy(v->copy, copy, n * sizeof(*copy));
+	start_verifier(v);
+	return 0;
+}
+
+static void verifier_release(struct verifier *v)
+{
+	if (v->is_running)
+		pthread_join(v->thread, NULL);
+	free(v->pid);
+	free(v->copy);
+	*v = (struct verifier){.ret = v->ret, .err = v->err};
+}
+
+int preview_verify_end(struct dump_ctx *c, struct err *err)
+{
+	if (!c->preview)
+		return 0;
+	verifier_release(&c->preview->verifier);
+	if (c->preview->verifier.ret && err)
+		*err = c->preview->verifier.err;
+	return c->preview->verifier.ret;
+}
+
 void preview_release(struct dump_ctx *c)
 {
+	if (c->preview)
+		verifier_release(&c->preview->verifier);
 	for (size_t i = 0; c->preview && i < c->preview->n; i++) {
 		proc_vmas_release(&c->preview->seen[i].vmas);
 		free(c->preview->seen[i].vma);

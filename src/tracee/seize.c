@@ -65,9 +65,11 @@ int seize_guard(struct seize_guard *g, struct err *err)
 
 void seize_unguard(const struct seize_guard *g)
 {
-	timer_delete(g->timer);
+	bool is_over = timer_delete(g->timer) == 0;
+
 	pthread_sigmask(SIG_SETMASK, &g->mask, NULL);
-	sigaction(GUARD_SIGNAL, &g->action, NULL);
+	if (is_over) /* else its signal would end us */
+		sigaction(GUARD_SIGNAL, &g->action, NULL);
 }
 
 static int attach(const struct tracee *t, pid_t tid)
