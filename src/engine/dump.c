@@ -41,6 +41,8 @@ static int copy_aside(struct session *s, struct err *err)
 		struct dump_mm *mm = &s->mm[i];
 		int ret = aside_copy(mm->msg, mm->owner->pid, &mm->aside, err);
 
+		if (ret == 0)
+			ret = guards_find(mm->msg, mm->owner->pid, true, err);
 		if (ret < 0)
 			return err_context(err, "task %d (%s)", mm->owner->pid, mm->owner->comm);
 	}
@@ -81,6 +83,21 @@ static int thaw_early(struct session *s, struct err *err)
 	return 0;
 }
 
+/* The task that has the memory as it was frozen. */
+static pid_t holder(const struct dump_mm *mm)
+{
+	return mm->twin ? mm->twin->pid : mm->owner->pid;
+}
+
+static int find_guards(struct session *s, struct err *err)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < s->nmms && ret == 0; i++)
+		ret = guards_find(s->mm[i].msg, holder(&s->mm[i]), false, err);
+	return ret;
+}
+
 static int begin_to_verify(struct session *s, struct err *err)
 {
 	_cleanup_free_ pid_t *pid = calloc(s->nmms + 1, sizeof(*pid));
@@ -90,7 +107,7 @@ static int begin_to_verify(struct session *s, struct err *err)
 		return err_nomem(err);
 	for (size_t i = 0; i < s->nmms; i++) {
 		pid[i] = s->mm[i].owner->pid;
-		copy[i] = s->mm[i].twin ? s->mm[i].twin->pid : pid[i];
+		copy[i] = holder(&s->mm[i]);
 	}
 	return preview_verify_begin(&s->ctx, pid, copy, s->nmms, err);
 }
@@ -260,6 +277,7 @@ static const struct stage dump_stage[] = {
 	{"make twins", make_twins},
 	{"thaw", thaw_early},
 	{"verify memory maps", begin_to_verify},
+	{"find guard pages", find_guards},
 	{"write records", write_records},
 	{"write shared memory", write_objects},
 	{"write memory", write_pages},

@@ -96,7 +96,7 @@ static int collect(struct rtree *rt, struct gift *g, enum give_stage stage, stru
 	int r = 0;
 
 	if (g->b.n)
-		r = lane_wait(mailbox_lane(&rt->box, g->th->lane), g->t->pidfd, err);
+		r = lane_wait(mailbox_lane(&rt->box, g->th->lane), g->t->pidfd, g->th->tid, err);
 	return r < 0 ? rtask_context(g->t, err) : check_gift(rt, g, stage, err);
 }
 
@@ -247,7 +247,7 @@ static int give_name(struct rtree *rt, struct rtask *t, struct rthread *th, stru
 
 	memcpy(name, comm->data, MIN(comm->len, sizeof(name) - 1));
 	BATCH_CALL(&b, SYS_prctl, PR_SET_NAME, batch_in(&b, name, sizeof(name)));
-	return lane_run(mailbox_lane(&rt->box, th->lane), &b, t->pidfd, err);
+	return lane_run(mailbox_lane(&rt->box, th->lane), &b, t->pidfd, th->tid, err);
 }
 
 int give_names(struct rtree *rt, struct err *err)

@@ -459,6 +459,18 @@ static int advise(struct remote *r, vma_t v, struct err *err)
 	return ret == 0 && v->name.len ? name_mapping(r, v, err) : ret;
 }
 
+/* Before memory is locked, which some kernels do not guard. */
+static int install_guards(struct remote *r, const Cpx__Mm *mm, struct err *err)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < mm->n_guard && ret == 0; i++)
+		ret = REMOTE_CALL(r, "install guard pages (Linux 6.13 and later can)", err, SYS_madvise,
+				  mm->guard[i]->start, mm->guard[i]->end - mm->guard[i]->start,
+				  MADV_GUARD_INSTALL);
+	return ret;
+}
+
 static void fill_mm_map(const Cpx__Mm *mm, uint64_t auxv, int exe_fd, struct prctl_mm_map *m)
 {
 	*m = (struct prctl_mm_map){
@@ -491,6 +503,8 @@ int layout_finish(struct rtree *rt, struct rtask *t, struct err *err)
 		return err_nomem(err);
 	remote_begin(r, rt, t);
 	ret = set_mm(r, t, err);
+	if (ret == 0)
+		ret = install_guards(r, t->mm, err);
 	for (size_t i = 0; i < t->mm->n_vma && ret == 0; i++)
 		ret = advise(r, t->mm->vma[i], err);
 	return ret < 0 ? ret : remote_flush(r, err);

@@ -30,7 +30,7 @@ int rtask_context(const struct rtask *t, struct err *err)
 
 int rtask_run(struct rtree *rt, struct rtask *t, const struct batch *b, struct err *err)
 {
-	int r = lane_run(rtask_lane(rt, t), b, t->pidfd, err);
+	int r = lane_run(rtask_lane(rt, t), b, t->pidfd, t->pid, err);
 
 	return r < 0 ? rtask_context(t, err) : 0;
 }

@@ -377,6 +377,19 @@ static size_t vma_after(const Cpx__Mm *mm, uint64_t addr)
 	return lo;
 }
 
+/* Is [start, end) covered without gaps by mappings (by private ones)? */
+static bool is_covered(const Cpx__Mm *mm, uint64_t start, uint64_t end, bool by_private)
+{
+	for (size_t i = vma_after(mm, start); i < mm->n_vma && mm->vma[i]->start <= start; i++) {
+		if (by_private && !is_private(mm->vma[i]))
+			return false;
+		start = mm->vma[i]->end;
+		if (start >= end)
+			return true;
+	}
+	return false;
+}
+
 /* The vdso and the vvar pages lie apart from the mappings. */
 static bool is_free(const Cpx__Mm *mm, uint64_t start, uint64_t len, uint64_t user_end)
 {
@@ -404,6 +417,13 @@ static int check_layout(const struct image *im, const struct machine *m, const C
 	if ((mm->vdso && !is_free(mm, mm->vdso, im->info->host->vdso_size, m->user_end)) ||
 	    (mm->vvar && !is_free(mm, mm->vvar, im->info->host->vvar_size, m->user_end)))
 		return bad(err, "Mm", mm->id, "has its vdso at an impossible place");
+	for (size_t i = 0; i < mm->n_guard; i++) {
+		const Cpx__Span *g = mm->guard[i];
+
+		if ((g->start | g->end) % CPX_PAGE_SIZE || g->start >= g->end ||
+		    !is_covered(mm, g->start, g->end, false))
+			return bad(err, "Mm", mm->id, "has guard pages outside its mappings");
+	}
 	return 0;
 }
 
@@ -612,23 +632,10 @@ int validate_records(struct image *im, struct err *err)
 
 /* ---- chunks ---- */
 
-/* Is [start, end) covered without gaps by private mappings? */
-static bool is_covered(const Cpx__Mm *mm, uint64_t start, uint64_t end)
-{
-	for (size_t i = vma_after(mm, start); i < mm->n_vma && mm->vma[i]->start <= start; i++) {
-		if (!is_private(mm->vma[i]))
-			return false;
-		start = mm->vma[i]->end;
-		if (start >= end)
-			return true;
-	}
-	return false;
-}
-
 static bool is_inside_mm(const Cpx__Mm *mm, const struct chunk_ref *c)
 {
 	for (unsigned i = 0; i < c->n; i++)
-		if (!is_covered(mm, c->ext[i].addr, c->ext[i].addr + c->ext[i].len))
+		if (!is_covered(mm, c->ext[i].addr, c->ext[i].addr + c->ext[i].len, true))
 			return false;
 	return true;
 }

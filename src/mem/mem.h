@@ -58,6 +58,12 @@ int pages_select(int pagemap_fd, uint64_t start, uint64_t end, struct page_range
 		 struct err *err);
 void page_ranges_release(struct page_ranges *p);
 
+/* ---- guard.c ---- */
+
+/* Adds the guard pages that a task that does not run has, a twin or a frozen task, to mm->guard: those
+ * in mappings that a twin has (is_aside false), or in those that it lacks (see aside_copy()). */
+int guards_find(Cpx__Mm *mm, pid_t pid, bool is_aside, struct err *err);
+
 /* ---- pageout.c: one mm's private memory to the image ----
  *
  * What is stored: the pages of private mappings that are populated, are not zero, and (where the mm

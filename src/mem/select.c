@@ -5,8 +5,7 @@
  * entries do not tell the shared zero page (their PFN is hidden from ordinary users): such pages
  * are selected there and fall to the zero scan later.
  *
- * Guard pages (MADV_GUARD_INSTALL, Linux 6.13) are seen here and nowhere else. They are not kept
- * in images, so they are an error; before 6.15 nobody outside of the task can see them.
+ * Guard pages count as swapped out: they are told apart here, and recorded by guard.c.
  */
 #include "mem/pages.h"
 
@@ -14,11 +13,6 @@
 #include "base/util.h"
 
 #include <sys/ioctl.h>
-
-struct selection {
-	struct page_ranges *out;
-	uint64_t guard; /* address of a guard page, 0: none seen */
-};
 
 static int add_range(struct page_ranges *out, uint64_t start, uint64_t end)
 {
@@ -55,16 +49,13 @@ static struct pm_scan_arg scan_args(uint64_t start, uint64_t end, struct page_re
 	};
 }
 
-static int add_regions(struct selection *s, const struct page_region *region, long n)
+static int add_regions(struct page_ranges *out, const struct page_region *region, long n)
 {
 	int r = 0;
 
-	for (long i = 0; i < n && r == 0; i++) {
-		if (region[i].categories & PAGE_IS_GUARD)
-			s->guard = region[i].start;
-		else
-			r = add_range(s->out, region[i].start, region[i].end);
-	}
+	for (long i = 0; i < n && r == 0; i++)
+		if (!(region[i].categories & PAGE_IS_GUARD))
+			r = add_range(out, region[i].start, region[i].end);
 	return r;
 }
 
@@ -73,7 +64,7 @@ static int add_regions(struct selection *s, const struct page_region *region, lo
  * known: categories to be told apart; must not be empty.
  */
 static int scan(int fd, uint64_t start, uint64_t end, uint64_t max, uint64_t known,
-		struct selection *s, uint64_t *ret_end)
+		struct page_ranges *out, uint64_t *ret_end)
 {
 	struct page_region region[REGIONS];
 	struct pm_scan_arg arg = scan_args(start, end, region, known);
@@ -84,7 +75,7 @@ static int scan(int fd, uint64_t start, uint64_t end, uint64_t max, uint64_t kno
 	if (n < 0)
 		return -errno;
 	*ret_end = arg.walk_end;
-	if (add_regions(s, region, n) < 0)
+	if (add_regions(out, region, n) < 0)
 		return -ENOMEM;
 	return arg.walk_end > start ? 0 : -EIO;
 }
@@ -95,28 +86,24 @@ static int scan(int fd, uint64_t start, uint64_t end, uint64_t max, uint64_t kno
 #define PM_FILE	   (1ULL << 61)
 #define PM_GUARD   (1ULL << 58)
 
-static int add_entry(struct selection *s, uint64_t entry, uint64_t addr)
+static int add_entry(struct page_ranges *out, uint64_t entry, uint64_t addr)
 {
-	if (!(entry & (PM_PRESENT | PM_SWAP)) || entry & PM_FILE)
+	if (!(entry & (PM_PRESENT | PM_SWAP)) || entry & (PM_FILE | PM_GUARD))
 		return 0;
-	if (entry & PM_GUARD) {
-		s->guard = addr;
-		return 0;
-	}
-	return add_range(s->out, addr, addr + CPX_PAGE_SIZE);
+	return add_range(out, addr, addr + CPX_PAGE_SIZE);
 }
 
-static int add_entries(struct selection *s, const uint64_t *entry, size_t n, uint64_t addr)
+static int add_entries(struct page_ranges *out, const uint64_t *entry, size_t n, uint64_t addr)
 {
 	int r = 0;
 
 	for (size_t i = 0; i < n && r == 0; i++)
-		r = add_entry(s, entry[i], addr + i * CPX_PAGE_SIZE);
+		r = add_entry(out, entry[i], addr + i * CPX_PAGE_SIZE);
 	return r;
 }
 
 /* One read. */
-static int read_entries(int fd, uint64_t start, uint64_t end, struct selection *s,
+static int read_entries(int fd, uint64_t start, uint64_t end, struct page_ranges *out,
 			uint64_t *ret_end)
 {
 	_cleanup_free_ uint64_t *entry = malloc(ENTRIES * sizeof(*entry));
@@ -130,38 +117,33 @@ static int read_entries(int fd, uint64_t start, uint64_t end, struct selection *
 	if (n <= 0)
 		return n < 0 ? -errno : -EIO;
 	*ret_end = start + (size_t)n / sizeof(*entry) * CPX_PAGE_SIZE;
-	return add_entries(s, entry, (size_t)n / sizeof(*entry), start);
+	return add_entries(out, entry, (size_t)n / sizeof(*entry), start);
 }
 
 /* Newest interface first. A kernel without guard pages does not know their category. */
-static int select_some(int fd, uint64_t start, uint64_t end, uint64_t max, struct selection *s,
+static int select_some(int fd, uint64_t start, uint64_t end, uint64_t max, struct page_ranges *out,
 		       uint64_t *ret_end)
 {
 	int r = is_denied("pagemap_scan") ? -ENOTTY
-					  : scan(fd, start, end, max, PAGE_IS_GUARD, s, ret_end);
+					  : scan(fd, start, end, max, PAGE_IS_GUARD, out, ret_end);
 
 	if (r == -EINVAL)
-		r = scan(fd, start, end, max, PAGE_IS_PFNZERO, s, ret_end);
+		r = scan(fd, start, end, max, PAGE_IS_PFNZERO, out, ret_end);
 	if (r == -ENOTTY || r == -EINVAL)
-		r = read_entries(fd, start, end, s, ret_end);
+		r = read_entries(fd, start, end, out, ret_end);
 	return r;
 }
 
 int pages_select_some(int pagemap_fd, uint64_t start, uint64_t end, uint64_t max,
 		      struct page_ranges *out, uint64_t *ret_end, struct err *err)
 {
-	struct selection s = {.out = out};
-	int r = select_some(pagemap_fd, start, end, max, &s, ret_end);
+	int r = select_some(pagemap_fd, start, end, max, out, ret_end);
 
 	if (r == -ENOMEM)
 		return err_nomem(err);
 	if (r < 0)
 		return err_sys(err, r, "cannot find the pages of %#lx-%#lx", (unsigned long)start,
 			       (unsigned long)end);
-	if (s.guard)
-		return err_set(err, -EOPNOTSUPP,
-			       "guard pages (MADV_GUARD_INSTALL, at %#lx) cannot be checkpointed",
-			       (unsigned long)s.guard);
 	return 0;
 }
 

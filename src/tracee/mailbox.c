@@ -11,6 +11,7 @@
  * More are on the lists of keepers: threads that do nothing but live as long as we do.
  */
 #include "tracee/mailbox.h"
+#include "tracee/tracee_priv.h"
 
 #include "arch/lane_abi.h"
 #include "base/util.h"
@@ -264,20 +265,25 @@ bool lane_is_done(struct lane *l, unsigned timeout_ms)
 /* How often to look whether the other side still lives. */
 #define LIFE_CHECK_MS 20
 
-int lane_wait(struct lane *l, int pidfd, struct err *err)
+static bool is_over(int pidfd, pid_t tid)
+{
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+
+	return (pidfd >= 0 && poll(&p, 1, 0) > 0) || (tid && stop_is_zombie(tid));
+}
+
+int lane_wait(struct lane *l, int pidfd, pid_t tid, struct err *err)
 {
 	while (!lane_is_done(l, LIFE_CHECK_MS)) {
-		struct pollfd p = {.fd = pidfd, .events = POLLIN};
-
-		if (pidfd >= 0 && poll(&p, 1, 0) > 0 && !lane_is_done(l, 0))
+		if (is_over(pidfd, tid) && !lane_is_done(l, 0))
 			return err_sys(err, -ESRCH, "it ended while it ran system calls for cpx");
 	}
 	return 0;
 }
 
-int lane_run(struct lane *l, const struct batch *b, int pidfd, struct err *err)
+int lane_run(struct lane *l, const struct batch *b, int pidfd, pid_t tid, struct err *err)
 {
 	int r = lane_post(l, b, err);
 
-	return r ? r : lane_wait(l, pidfd, err);
+	return r ? r : lane_wait(l, pidfd, tid, err);
 }

@@ -77,10 +77,12 @@ struct batch lane_batch(const struct mailbox *m, size_t i);
 
 /* Hands the batch over and returns at once. */
 int lane_post(struct lane *l, const struct batch *b, struct err *err);
-/* Waits for it. pidfd (>= 0) is the thread group's: its death ends the wait with -ESRCH. */
-int lane_wait(struct lane *l, int pidfd, struct err *err);
+/* Waits for it. pidfd (>= 0) is the thread group's: its death ends the wait with -ESRCH; so does that
+ * of the thread, which must be given when its threads are traced: a group whose zombies the tracer has
+ * not reaped is not dead to the pidfd. tid 0: is not traced. */
+int lane_wait(struct lane *l, int pidfd, pid_t tid, struct err *err);
 /* True when the posted batch has run; waits up to timeout_ms for it. */
 bool lane_is_done(struct lane *l, unsigned timeout_ms);
-int lane_run(struct lane *l, const struct batch *b, int pidfd, struct err *err);
+int lane_run(struct lane *l, const struct batch *b, int pidfd, pid_t tid, struct err *err);
 
 #endif

@@ -19,7 +19,6 @@
 #include <sys/syscall.h>
 
 #define PEER_CALLS ((LANE_PEER_SIZE - LANE_CALL) / sizeof(struct call))
-#define LOOK_MS	   20
 
 /* FUTEX_WAKE_OP: set the second word to 0; wake one at the first. */
 #define SET_TO_ZERO FUTEX_OP(FUTEX_OP_SET, LANE_OUTSIDE, FUTEX_OP_CMP_EQ, 0)
@@ -92,16 +91,10 @@ static int enter(struct peers *ps, struct peer *p, struct err *err)
 
 static int finish(struct peers *ps, struct peer *p, struct err *err)
 {
-	while (!lane_is_done(p->lane, LOOK_MS)) {
-		enum stop s = stop_poll_steered(p->th, PTRACE_CONT);
+	int r = steer_wait_lane(ps->t, p->th, p->lane, err);
 
-		if (s == STOP_GONE) {
-			p->th->where = THREAD_GONE;
-			return steer_gone(ps->t, err);
-		}
-		if (s != STOP_NONE)
-			stop_resume(p->th->tid, PTRACE_CONT, 0);
-	}
+	if (r)
+		return r;
 	for (unsigned i = 0; i < p->tb->batch.n; i++)
 		p->tb->batch.call[i].ret = p->lane->call[i].ret;
 	return 0;

@@ -10,25 +10,9 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 
-/* How often to look for stops of a thread in the loop: SIGSTOP and SIGCONT sent by others. */
-#define LOOK_MS 20
-
 int inject_wait(struct tracee *t, struct err *err)
 {
-	struct tracee_thread *host = t->inject->host;
-	struct lane *l = mailbox_lane(&t->mailbox, 0);
-
-	while (!lane_is_done(l, LOOK_MS)) {
-		enum stop s = stop_poll_steered(host, PTRACE_CONT);
-
-		if (s == STOP_GONE) {
-			host->where = THREAD_GONE;
-			return steer_gone(t, err);
-		}
-		if (s != STOP_NONE)
-			stop_resume(host->tid, PTRACE_CONT, 0);
-	}
-	return 0;
+	return steer_wait_lane(t, t->inject->host, mailbox_lane(&t->mailbox, 0), err);
 }
 
 struct batch tracee_batch(struct tracee *t)

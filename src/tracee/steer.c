@@ -141,6 +141,24 @@ int steer_trapped(struct tracee *t, struct tracee_thread *th, struct err *err)
 	return 0;
 }
 
+/* How often to look for stops of a thread in the loop: SIGSTOP and SIGCONT sent by others. */
+#define LOOK_MS 20
+
+int steer_wait_lane(struct tracee *t, struct tracee_thread *th, struct lane *l, struct err *err)
+{
+	while (!lane_is_done(l, LOOK_MS)) {
+		enum stop s = stop_poll_steered(th, PTRACE_CONT);
+
+		if (s == STOP_GONE) {
+			th->where = THREAD_GONE;
+			return steer_gone(t, err);
+		}
+		if (s != STOP_NONE)
+			stop_resume(th->tid, PTRACE_CONT, 0);
+	}
+	return 0;
+}
+
 int steer_restore(struct tracee *t, struct tracee_thread *th, struct err *err)
 {
 	int r = set_mask(th, th->sigmask, err);

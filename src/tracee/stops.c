@@ -113,7 +113,7 @@ static pid_t wait_tid(pid_t tid, int *status, int flags)
 	return r;
 }
 
-static bool is_zombie(pid_t tid)
+bool stop_is_zombie(pid_t tid)
 {
 	_cleanup_close_ int dir = -1;
 	struct proc_stat st;
@@ -130,7 +130,7 @@ static pid_t wait_or_see_dead(pid_t tid, int *status)
 
 	stops_watch(&saved);
 	while ((r = wait_tid(tid, status, WNOHANG)) == 0) {
-		if (!stops_sleep(LOOK_MS) && is_zombie(tid)) {
+		if (!stops_sleep(LOOK_MS) && stop_is_zombie(tid)) {
 			/* It may have stopped or been reaped between the two looks. */
 			r = wait_tid(tid, status, WNOHANG);
 			break;
@@ -190,7 +190,7 @@ static enum stop steered(struct tracee_thread *th, int resume, int flags)
 		r = flags & WNOHANG ? wait_tid(th->tid, &status, flags) :
 				      wait_or_see_dead(th->tid, &status);
 		if (r == 0)
-			return STOP_NONE;
+			return stop_is_zombie(th->tid) ? STOP_GONE : STOP_NONE;
 		stop = r < 0 ? STOP_GONE : classify(th, status);
 		if (stop != STOP_NONE)
 			return stop;

@@ -58,8 +58,12 @@ enum stop stop_poll(struct tracee_thread *th);
 /* Waits for a stop of a thread that runs remote calls with all signals blocked. SIGSTOP, which
  * cannot be blocked, is put off until the thaw. */
 enum stop stop_wait_steered(struct tracee_thread *th, int resume);
-/* The same without waiting. */
+/* The same without waiting, but for a look at /proc: for seldom use. */
 enum stop stop_poll_steered(struct tracee_thread *th, int resume);
+
+/* Of a thread that is not waited for, so that it remains one: a leader that was killed is not
+ * reported before its other threads are reaped (kernel/exit.c, delay_group_leader). */
+bool stop_is_zombie(pid_t tid);
 
 uint64_t monotonic_ns(void);
 
@@ -83,6 +87,8 @@ int steer_call(struct tracee *t, struct tracee_thread *th, uint64_t sp, uint64_t
 /* A trap, from within the loop or a call, in two parts; then the thread is on its frame. */
 void steer_interrupt(struct tracee_thread *th);
 int steer_trapped(struct tracee *t, struct tracee_thread *th, struct err *err);
+/* Waits for the batch posted to the lane that the thread serves. */
+int steer_wait_lane(struct tracee *t, struct tracee_thread *th, struct lane *l, struct err *err);
 /* Back to where the freeze found it, from a trap; and from anywhere. */
 int steer_restore(struct tracee *t, struct tracee_thread *th, struct err *err);
 int steer_end(struct tracee *t, struct tracee_thread *th, struct err *err);

@@ -236,7 +236,7 @@ int twin_post(struct twin *w, const struct batch *b, struct err *err)
 
 int twin_wait(struct twin *w, struct err *err)
 {
-	return lane_wait(mailbox_lane(&w->mailbox, LANE_TWIN), w->pidfd, err);
+	return lane_wait(mailbox_lane(&w->mailbox, LANE_TWIN), w->pidfd, 0, err);
 }
 
 int twin_run(struct twin *w, const struct batch *b, struct err *err)
@@ -279,7 +279,7 @@ int twin_helper_post(struct twin *w, const struct batch *b, struct err *err)
 
 int twin_helper_wait(struct twin *w, struct err *err)
 {
-	return lane_wait(mailbox_lane(&w->mailbox, LANE_HELPER), w->pidfd, err);
+	return lane_wait(mailbox_lane(&w->mailbox, LANE_HELPER), w->pidfd, 0, err);
 }
 
 /* Told as by our death, in case it may not be killed (other credentials). */

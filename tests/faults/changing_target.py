@@ -89,4 +89,5 @@ def main():
     check_killed(rng)
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -48,7 +48,7 @@ def main():
     tmux(directory, "new-session", "-d", "-s", "main", "exec sh")
     try:
         pid = int(tmux(directory, "display-message", "-p", "#{pid}"))
-        before = procs.snapshot(pid)
+        before = procs.stable_snapshot(pid)  # the client of the last command may be going
         image = os.path.join(directory, "image")
         check_names_all(refusal("check", pid), pid)
         check_names_all(refusal("dump", pid, "-o", image), pid)

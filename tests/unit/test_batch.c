@@ -99,7 +99,7 @@ static void test_run(void **state)
 		unsigned bad = BATCH_CALL(&b, SYS_close, (uint64_t)-1);
 		unsigned res = BATCH_CALL(&b, SYS_getresuid, out, out + 4, out + 8);
 
-		assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, -1, NULL), 0);
+		assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, -1, 0, NULL), 0);
 		assert_int_equal(batch_ret(&b, pid), box.child);
 		assert_int_equal(batch_ret(&b, bad), -EBADF);
 		assert_int_equal(batch_ret(&b, res), 0);
@@ -117,11 +117,11 @@ static void test_clone_lane(void **state)
 	box_start(&box);
 	b = lane_batch(&box.m, 0);
 	i = BATCH_CALL(&b, SYS_clone, SIGCHLD, 0, 0, 0, 0, mailbox_lane_remote(&box.m, 1));
-	assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, -1, NULL), 0);
+	assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, -1, 0, NULL), 0);
 	assert_true(batch_ret(&b, i) > 0);
 	c = lane_batch(&box.m, 1);
 	j = BATCH_CALL(&c, SYS_getpid);
-	assert_int_equal(lane_run(mailbox_lane(&box.m, 1), &c, -1, NULL), 0);
+	assert_int_equal(lane_run(mailbox_lane(&box.m, 1), &c, -1, 0, NULL), 0);
 	assert_int_equal(batch_ret(&c, j), batch_ret(&b, i));
 	batch_reset(&c);
 	BATCH_CALL(&c, SYS_exit, 5);
@@ -129,7 +129,7 @@ static void test_clone_lane(void **state)
 	j = (unsigned)batch_ret(&b, i);
 	b = lane_batch(&box.m, 0);
 	i = BATCH_CALL(&b, SYS_wait4, j, 0, __WALL);
-	assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, -1, NULL), 0);
+	assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, -1, 0, NULL), 0);
 	assert_int_equal(batch_ret(&b, i), j);
 	box_stop(&box);
 }
@@ -149,7 +149,7 @@ static void test_zero_scan(void **state)
 	b = lane_batch(&box.m, 0);
 	map = batch_out(&b, ALIGN_UP(PAGES, 64UL) / 8);
 	BATCH_CALL(&b, CALL_ZERO_SCAN, (uintptr_t)mem, PAGES, map);
-	assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, -1, NULL), 0);
+	assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, -1, 0, NULL), 0);
 	assert_int_equal(batch_ret(&b, 0), 0);
 	bits = batch_local(&b, map);
 	for (size_t i = 0; i < PAGES; i++)
@@ -177,7 +177,7 @@ static void test_death(void **state)
 			b = lane_batch(&box.m, 0);
 			BATCH_CALL(&b, SYS_getpid);
 			if (round % 2)
-				lane_run(mailbox_lane(&box.m, 0), &b, -1, NULL);
+				lane_run(mailbox_lane(&box.m, 0), &b, -1, 0, NULL);
 			else
 				lane_post(mailbox_lane(&box.m, 0), &b, NULL);
 			kill(getpid(), SIGKILL);
@@ -228,7 +228,7 @@ static void test_many(void **state)
 		steer_many(&m, code);
 		b = lane_batch(&m, MANY - 1);
 		BATCH_CALL(&b, SYS_getpid);
-		lane_run(mailbox_lane(&m, MANY - 1), &b, -1, NULL);
+		lane_run(mailbox_lane(&m, MANY - 1), &b, -1, 0, NULL);
 		for (size_t i = 0; i < MANY - 1; i++)
 			lane_retire(mailbox_lane(&m, i));
 		kill(getpid(), SIGKILL);
@@ -255,7 +255,7 @@ static void test_peer_death(void **state)
 	assert_true(pidfd >= 0);
 	b = lane_batch(&box.m, 0);
 	BATCH_CALL(&b, SYS_exit_group, 0);
-	assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, pidfd, &err), -ESRCH);
+	assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, pidfd, 0, &err), -ESRCH);
 	close(pidfd);
 	box_stop(&box);
 }

@@ -100,19 +100,59 @@ static void test_select_guards(void **state)
 		munmap(p, 4 * P);
 		skip();
 	}
-	for (int deny = 0; deny < 2; deny++) {
-		_cleanup_close_ int fd = open("/proc/self/pagemap", O_RDONLY);
-		struct page_ranges out = {0};
-		struct err err = ERR_INIT;
-
-		deny_scan(deny);
-		assert_int_equal(pages_select(fd, (uintptr_t)p, (uintptr_t)p + 4 * P, &out, &err),
-				 -EOPNOTSUPP);
-		assert_non_null(strstr(err.msg, "guard pages"));
-		page_ranges_release(&out);
-	}
+	check_selected(p, 4, "1011");
+	deny_scan(true);
+	check_selected(p, 4, "1011");
 	deny_scan(false);
 	munmap(p, 4 * P);
+}
+
+static void check_guards(Cpx__Mm *mm, bool is_aside, const uint64_t *expected, size_t n)
+{
+	struct err err = ERR_INIT;
+
+	assert_int_equal(guards_find(mm, getpid(), is_aside, &err), 0);
+	assert_int_equal(mm->n_guard, n);
+	for (size_t i = 0; i < n; i++) {
+		assert_int_equal(mm->guard[i]->start, expected[2 * i]);
+		assert_int_equal(mm->guard[i]->end, expected[2 * i + 1]);
+		free(mm->guard[i]);
+	}
+	free(mm->guard);
+	mm->guard = NULL;
+	mm->n_guard = 0;
+}
+
+static void test_guards(void **state)
+{
+	uint8_t *p = map_anon(1024, PROT_READ | PROT_WRITE);
+	uint64_t at = (uintptr_t)p, few[] = {at + P, at + 3 * P, at + 9 * P, at + 10 * P};
+	uint64_t last[] = {at + 1023 * P, at + 1024 * P}, many[600];
+	Cpx__Vma first = CPX__VMA__INIT, second = CPX__VMA__INIT, *vma[] = {&first, &second};
+	Cpx__Mm mm = CPX__MM__INIT;
+
+	if (madvise(p + P, 2 * P, MADV_GUARD_INSTALL) < 0) {
+		munmap(p, 1024 * P);
+		skip();
+	}
+	madvise(p + 9 * P, P, MADV_GUARD_INSTALL);
+	madvise(p + 1023 * P, P, MADV_GUARD_INSTALL);
+	first.start = at;
+	first.end = second.start = at + 1000 * P;
+	second.end = at + 1024 * P;
+	second.vm_flags = VMA_DONTFORK;
+	mm.vma = vma;
+	mm.n_vma = 2;
+	check_guards(&mm, false, few, 2);
+	check_guards(&mm, true, last, 1);
+	madvise(p, 1000 * P, MADV_GUARD_REMOVE);
+	for (size_t i = 0; i < 300; i++) { /* more than one call finds */
+		many[2 * i] = at + 3 * i * P;
+		many[2 * i + 1] = many[2 * i] + P;
+		madvise(p + 3 * i * P, P, MADV_GUARD_INSTALL);
+	}
+	check_guards(&mm, false, many, 300);
+	munmap(p, 1024 * P);
 }
 
 static void test_select_file(void **state)
@@ -375,6 +415,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_select_anon), cmocka_unit_test(test_select_guards),
+		cmocka_unit_test(test_guards),
 		cmocka_unit_test(test_select_file), cmocka_unit_test(test_select_many),
 		cmocka_unit_test(test_kinds),	    cmocka_unit_test(test_name),
 		cmocka_unit_test(test_chunks),	    cmocka_unit_test(test_is_zero),
