@@ -34,12 +34,16 @@ int proc_open(int proc_fd, pid_t pid, pid_t tid, int *ret_dir, struct err *err)
 	return open_path(proc_fd < 0 ? AT_FDCWD : proc_fd, path, ret_dir, err);
 }
 
-/* ENOENT stays what it is here: a file may be missing because the kernel lacks it. */
 static int is_task_gone(int dir)
 {
 	return faccessat(dir, "stat", F_OK, 0) < 0;
 }
 
+/*
+ * ENOENT stays what it is: a file may be missing because the kernel lacks it. But during an execve of
+ * a thread that takes the leader's number over, nobody has that number for an instant (kernel/pid.c,
+ * exchange_tids), and no file is there: so callers ask a task that is there after all once more.
+ */
 static int open_code(int dir, int code)
 {
 	return code == -ENOENT && is_task_gone(dir) ? -ESRCH : code;
@@ -47,10 +51,14 @@ static int open_code(int dir, int code)
 
 int proc_open_file(int dir, const char *name, int flags, int *ret_fd, struct err *err)
 {
-	int fd = openat(dir, name, flags | O_CLOEXEC);
+	int fd = openat(dir, name, flags | O_CLOEXEC), code = fd < 0 ? open_code(dir, -errno) : 0;
 
-	if (fd < 0)
-		return err_sys(err, open_code(dir, -errno), "cannot open its /proc file %s", name);
+	if (code == -ENOENT) {
+		fd = openat(dir, name, flags | O_CLOEXEC);
+		code = fd < 0 ? -errno : 0;
+	}
+	if (code)
+		return err_sys(err, code, "cannot open its /proc file %s", name);
 	*ret_fd = fd;
 	return 0;
 }
@@ -105,9 +113,14 @@ int proc_read(int dir, const char *name, char **ret, size_t *ret_len, struct err
 int proc_link(int dir, const char *name, char *buf, size_t size, struct err *err)
 {
 	ssize_t n = readlinkat(dir, name, buf, size);
+	int code = n < 0 ? open_code(dir, -errno) : 0;
 
-	if (n < 0)
-		return err_sys(err, open_code(dir, -errno), "cannot read its /proc link %s", name);
+	if (code == -ENOENT) {
+		n = readlinkat(dir, name, buf, size);
+		code = n < 0 ? -errno : 0;
+	}
+	if (code)
+		return err_sys(err, code, "cannot read its /proc link %s", name);
 	if ((size_t)n >= size)
 		return err_sys(err, -ENAMETOOLONG, "cannot read its /proc link %s", name);
 	buf[n] = '\0';

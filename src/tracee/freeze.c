@@ -229,6 +229,13 @@ static bool drop_gone_and_doubt(struct tracee *t)
 	return true;
 }
 
+static bool is_alive(int pidfd)
+{
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+
+	return poll(&p, 1, 0) == 0;
+}
+
 /* Seizes all threads not known yet. Returns how many, or -errno. */
 static int seize_new_threads(struct freezer *f, struct tracee *t, struct err *err)
 {
@@ -240,6 +247,8 @@ static int seize_new_threads(struct freezer *f, struct tracee *t, struct err *er
 	r = proc_open(-1, t->pid, 0, &dir, err);
 	if (r == 0)
 		r = proc_tids(dir, &tid, &n, err);
+	if (r == -ESRCH && is_alive(t->pidfd))
+		return 1; /* without a number for an instant, in an execve */
 	if (r == -ESRCH)
 		n = 0; /* it ended: no thread remains and it is dropped */
 	else if (r)
@@ -368,13 +377,6 @@ static int wait_all(struct freezer *f, struct err *err)
 
 /* ---- passes ---- */
 
-static bool is_alive(int pidfd)
-{
-	struct pollfd p = {.fd = pidfd, .events = POLLIN};
-
-	return poll(&p, 1, 0) == 0;
-}
-
 static int examine(struct freezer *f, struct tracee *t, struct tracee *parent, struct err *err)
 {
 	_cleanup_close_ int dir = -1;
@@ -441,7 +443,9 @@ static int add_children(struct freezer *f, struct tracee *t, size_t *found, stru
 		if (tree_find(f->tree, child[i]))
 			continue;
 		r = add_task(f, child[i], t, err);
-		*found += r == 0;
+		/* One that has gone is not listed the next time; one in the middle of an execve, which
+		 * for an instant has no number, is. */
+		*found += r == 0 || r == -ESRCH;
 		if (r == -ESRCH)
 			r = 0;
 	}
