@@ -32,7 +32,7 @@ static int directory_check(struct restore_ctx *c, const Cpx__File *f, struct err
 {
 	if (!f->directory->path)
 		return err_set(err, -EBADMSG, "the image holds a directory without a path");
-	return path_check(c, f->directory->path, S_IFDIR, "directory", err);
+	return path_check(c, f->directory->path, S_IFDIR, f->flags, "directory", err);
 }
 
 static int directory_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, struct err *err)

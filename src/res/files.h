@@ -148,9 +148,10 @@ int path_dump(struct dump_ctx *c, const struct fd_probe *p, const char *kind, Cp
 	      struct err *err);
 /* The path as a C string: at most size - 1 bytes, no NUL inside. */
 int path_text(const ProtobufCBinaryData *b, char *buf, size_t size, struct err *err);
-/* Restore: refuses a path that is missing or not of this type (S_IFMT bits). */
-int path_check(struct restore_ctx *c, const Cpx__Path *path, mode_t type, const char *kind,
-	       struct err *err);
+/* Restore: refuses a path that is missing, not of this type (S_IFMT bits), or not to be opened with
+ * these flags of open(2). */
+int path_check(struct restore_ctx *c, const Cpx__Path *path, mode_t type, uint32_t flags,
+	       const char *kind, struct err *err);
 
 /* ---- restore side: files_restore.c ---- */
 

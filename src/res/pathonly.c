@@ -35,7 +35,8 @@ static int pathonly_check(struct restore_ctx *c, const Cpx__File *f, struct err 
 	if (!f->path_only->path)
 		return err_set(err, -EBADMSG,
 			       "the image holds an O_PATH descriptor without a path");
-	return path_check(c, f->path_only->path, f->path_only->path->mode & S_IFMT, "file", err);
+	return path_check(c, f->path_only->path, f->path_only->path->mode & S_IFMT,
+			  f->flags | O_PATH, "file", err);
 }
 
 static int pathonly_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, struct err *err)

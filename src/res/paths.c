@@ -114,8 +114,20 @@ int path_text(const ProtobufCBinaryData *b, char *buf, size_t size, struct err *
 	return 0;
 }
 
-int path_check(struct restore_ctx *c, const Cpx__Path *path, mode_t type, const char *kind,
-	       struct err *err)
+static int access_mode(uint32_t flags)
+{
+	switch (flags & O_ACCMODE) {
+	case O_RDONLY:
+		return R_OK;
+	case O_WRONLY:
+		return W_OK;
+	default:
+		return R_OK | W_OK;
+	}
+}
+
+int path_check(struct restore_ctx *c, const Cpx__Path *path, mode_t type, uint32_t flags,
+	       const char *kind, struct err *err)
 {
 	char text[PATH_MAX];
 	struct stat st;
@@ -135,5 +147,9 @@ int path_check(struct restore_ctx *c, const Cpx__Path *path, mode_t type, const 
 	if ((st.st_mode & S_IFMT) != type)
 		return refuse(c->refusals, 0, NULL, text,
 			      "cannot be restored: it is not a %s any more", kind);
+	if (!(flags & O_PATH) && faccessat(AT_FDCWD, text, access_mode(flags), AT_EACCESS) < 0)
+		return refuse(c->refusals, 0, NULL, text,
+			      "cannot be restored: this %s cannot be opened as it was: %s", kind,
+			      strerror(errno));
 	return 0;
 }

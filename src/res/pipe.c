@@ -209,7 +209,7 @@ static int pipe_check(struct restore_ctx *c, const Cpx__File *f, struct err *err
 		return err_set(err, -EBADMSG, "a pipe holds more than its capacity");
 	if (!b->is_fifo)
 		return 0;
-	return b->path ? path_check(c, b->path, S_IFIFO, "FIFO", err)
+	return b->path ? path_check(c, b->path, S_IFIFO, f->flags, "FIFO", err)
 		       : err_set(err, -EBADMSG, "the image holds a FIFO without a path");
 }
 

@@ -299,7 +299,7 @@ static int regular_check(struct restore_ctx *c, const Cpx__File *f, struct err *
 			       ? 0
 			       : refuse(c->refusals, 0, NULL, text,
 					"cannot be restored: this regular file is missing");
-	r = path_check(c, b->path, S_IFREG, "regular file", err);
+	r = path_check(c, b->path, S_IFREG, f->flags, "regular file", err);
 	if (r == 0 && b->mapped_private && stat(text, &st) == 0 && S_ISREG(st.st_mode) &&
 	    is_changed(b->path, &st))
 		r = refuse(c->refusals, 0, NULL, text,
