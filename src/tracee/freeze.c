@@ -531,9 +531,10 @@ static int freeze_all(struct freezer *f, struct err *err)
 
 	do {
 		int r = complete_threads(f, err);
+		size_t n = f->tree->n; /* those that are added do not stand yet */
 
 		found = 0;
-		for (size_t i = 0; r == 0 && !f->o->no_children && i < f->tree->n; i++)
+		for (size_t i = 0; r == 0 && !f->o->no_children && i < n; i++)
 			if (!f->tree->task[i]->is_zombie)
 				r = add_children(f, f->tree->task[i], &found, err);
 		if (r)
