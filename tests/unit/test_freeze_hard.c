@@ -290,6 +290,34 @@ static void test_storm(void **state)
 	finish(pid);
 }
 
+/* A child that is in vfork most of the time. */
+static void main_vfork_below(void)
+{
+	char *const argv[] = {"true", NULL};
+
+	if (fork()) {
+		ready();
+		main_pause();
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;) {
+		if (!vfork()) {
+			execv("/bin/true", argv);
+			_exit(1);
+		}
+		wait(NULL);
+	}
+}
+
+static void test_vfork_below(void **state)
+{
+	pid_t pid = start(main_vfork_below);
+
+	for (int i = 0; i < 60; i++)
+		visit(pid);
+	finish(pid);
+}
+
 static void *thread_exec(void *arg)
 {
 	char *const argv[] = {"sleep", "0.02", NULL};
@@ -338,7 +366,7 @@ int main(void)
 		cmocka_unit_test(test_foreign),	     cmocka_unit_test(test_pid_ns),
 		cmocka_unit_test(test_inject_fails), cmocka_unit_test(test_no_file_size),
 		cmocka_unit_test(test_no_fork),	     cmocka_unit_test(test_coroutine),
-		cmocka_unit_test(test_storm),	     cmocka_unit_test(test_exec_storm),
+		cmocka_unit_test(test_vfork_below),   cmocka_unit_test(test_storm),	     cmocka_unit_test(test_exec_storm),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
