@@ -86,6 +86,11 @@ struct pm_scan_arg {
 #define PAGE_IS_GUARD	   (1 << 8) /* 6.15: madvise(MADV_GUARD_INSTALL) */
 #endif
 
+/* ---- linux/timerfd.h: not with glibc's sys/timerfd.h in one file ---- */
+#ifndef TFD_IOC_SET_TICKS
+#define TFD_IOC_SET_TICKS _IOW('T', 0, uint64_t)
+#endif
+
 /* ---- asm-generic/mman-common.h ---- */
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102

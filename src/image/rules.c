@@ -241,6 +241,14 @@ static const struct rule terminal_rules[] = {
 	RANGE(Cpx__Terminal, sid, 0, PID_MAX),	  END,
 };
 
+static const struct rule timerfd_rules[] = {
+	RANGE(Cpx__TimerFd, clock, 0, 15),
+	RANGE(Cpx__TimerFd, flags, 0, 3),
+	RANGE(Cpx__TimerFd, interval_ns, 0, POS_MAX),
+	RANGE(Cpx__TimerFd, value_ns, 0, POS_MAX),
+	END,
+};
+
 static const struct {
 	const ProtobufCMessageDescriptor *descriptor;
 	const struct rule *rules;
@@ -271,6 +279,7 @@ static const struct {
 	{&cpx__pipe__descriptor, pipe_rules},
 	{&cpx__unix_socket__descriptor, socket_rules},
 	{&cpx__terminal__descriptor, terminal_rules},
+	{&cpx__timer_fd__descriptor, timerfd_rules},
 	{&cpx__image__descriptor, image_rules},
 	{&cpx__host__descriptor, host_rules},
 };

@@ -167,6 +167,24 @@ bool proc_field_u64(const char *text, const char *key, int base, uint64_t *ret)
 	return false;
 }
 
+bool proc_field_time(const char *text, const char *key, uint64_t *ret_ns)
+{
+	struct scan s = scan_of(text, strlen(text)), line;
+	uint64_t sec, nsec;
+
+	while (scan_line(&s, &line)) {
+		if (!scan_lit(&line, key) || !scan_lit(&line, ": (") ||
+		    !scan_u64(&line, 10, &sec) || !scan_lit(&line, ", ") ||
+		    !scan_u64(&line, 10, &nsec))
+			continue;
+		if (__builtin_mul_overflow(sec, 1000000000ULL, &sec) ||
+		    __builtin_add_overflow(sec, nsec, ret_ns) || *ret_ns > INT64_MAX)
+			*ret_ns = INT64_MAX;
+		return true;
+	}
+	return false;
+}
+
 static int parse_locks(const char *text, size_t len, struct proc_lock **ret, size_t *ret_n)
 {
 	struct scan s = scan_of(text, len), line;

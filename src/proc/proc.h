@@ -214,6 +214,8 @@ int proc_fdinfo_parse(const char *text, size_t len, struct proc_fdinfo *ret);
 void proc_fdinfo_release(struct proc_fdinfo *f);
 /* The unsigned value (decimal, 0x or octal as strtoull with base) of line "<key>:" in info text. */
 bool proc_field_u64(const char *text, const char *key, int base, uint64_t *ret);
+/* The same of a line "<key>: (seconds, nanoseconds)"; INT64_MAX at most. */
+bool proc_field_time(const char *text, const char *key, uint64_t *ret_ns);
 
 /* Ascending descriptor numbers of fd/. */
 int proc_fds(int dir, int **ret, size_t *ret_n, struct err *err);

@@ -5,6 +5,7 @@
  * comes by itself, and get their tables by dup3(2) and close_range(2). What only a task can do for
  * itself (POSIX locks, owners of signals, terminals) is settled when the whole tree stands.
  */
+#include "base/kabi.h"
 #include "res/files.h"
 
 #include <fcntl.h>
@@ -12,6 +13,7 @@
 #include <stdarg.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 
 /* ---- opening ---- */
 
@@ -360,8 +362,12 @@ static int check_call(const struct call *call, struct err *err)
 {
 	int fd = call->arg[0];
 
-	if (call->ret >= 0 ||
-	    call->nr == SYS_ioctl) /* of a terminal: another one may not know or allow it */
+	if (call->ret >= 0)
+		return 0;
+	if (call->nr == SYS_timerfd_settime ||
+	    (call->nr == SYS_ioctl && call->arg[1] == TFD_IOC_SET_TICKS))
+		return err_sys(err, call->ret, "fd %d: cannot be given its timer", fd);
+	if (call->nr == SYS_ioctl) /* of a terminal: another one may not know or allow it */
 		return 0;
 	if (call->nr == SYS_fcntl && call->arg[1] == F_SETLK &&
 	    (call->ret == -EAGAIN || call->ret == -EACCES))
