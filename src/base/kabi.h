@@ -91,6 +91,18 @@ struct pm_scan_arg {
 #define TFD_IOC_SET_TICKS _IOW('T', 0, uint64_t)
 #endif
 
+/* ---- linux/eventpoll.h: busy polling (6.9) ---- */
+#ifndef EPIOCGPARAMS
+struct epoll_params {
+	uint32_t busy_poll_usecs;
+	uint16_t busy_poll_budget;
+	uint8_t prefer_busy_poll;
+	uint8_t pad;
+};
+#define EPIOCSPARAMS _IOW(0x8A, 0x01, struct epoll_params)
+#define EPIOCGPARAMS _IOR(0x8A, 0x02, struct epoll_params)
+#endif
+
 /* ---- asm-generic/mman-common.h ---- */
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102

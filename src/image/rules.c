@@ -249,6 +249,17 @@ static const struct rule timerfd_rules[] = {
 	END,
 };
 
+static const struct rule epoll_rules[] = {
+	RANGE(Cpx__Epoll, busy_poll_us, 0, INT32_MAX),
+	RANGE(Cpx__Epoll, busy_poll_budget, 0, UINT16_MAX),
+	END,
+};
+
+static const struct rule epoll_item_rules[] = {
+	RANGE(Cpx__EpollItem, fd, 0, FD_LIMIT - 1),
+	END,
+};
+
 static const struct {
 	const ProtobufCMessageDescriptor *descriptor;
 	const struct rule *rules;
@@ -280,6 +291,8 @@ static const struct {
 	{&cpx__unix_socket__descriptor, socket_rules},
 	{&cpx__terminal__descriptor, terminal_rules},
 	{&cpx__timer_fd__descriptor, timerfd_rules},
+	{&cpx__epoll__descriptor, epoll_rules},
+	{&cpx__epoll_item__descriptor, epoll_item_rules},
 	{&cpx__image__descriptor, image_rules},
 	{&cpx__host__descriptor, host_rules},
 };

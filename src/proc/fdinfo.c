@@ -185,6 +185,63 @@ bool proc_field_time(const char *text, const char *key, uint64_t *ret_ns)
 	return false;
 }
 
+static bool take_device(struct scan *s, unsigned *major_nr, unsigned *minor_nr)
+{
+	uint32_t dev; /* as the kernel has it: MKDEV() of include/linux/kdev_t.h */
+
+	if (!scan_u32(s, 16, &dev))
+		return false;
+	*major_nr = dev >> 20;
+	*minor_nr = dev & 0xfffff;
+	return true;
+}
+
+static bool take_key(struct scan *s, const char *key)
+{
+	scan_blanks(s);
+	if (!scan_lit(s, key))
+		return false;
+	scan_blanks(s);
+	return true;
+}
+
+static bool take_epoll_item(struct scan *s, struct proc_epoll_item *i)
+{
+	int64_t pos;
+
+	scan_blanks(s);
+	return scan_u32(s, 10, &i->fd) && take_key(s, "events:") && scan_u32(s, 16, &i->events) &&
+	       take_key(s, "data:") && scan_u64(s, 16, &i->data) && take_key(s, "pos:") &&
+	       scan_i64(s, &pos) && take_key(s, "ino:") && scan_u64(s, 16, &i->ino) &&
+	       take_key(s, "sdev:") && take_device(s, &i->dev_major, &i->dev_minor);
+}
+
+int proc_epoll_items(const char *text, struct proc_epoll_item **ret, size_t *ret_n)
+{
+	struct scan s = scan_of(text, strlen(text)), line;
+	struct proc_epoll_item *item = NULL, i;
+	size_t n = 0, max = 0;
+	int r = 0;
+
+	while (r == 0 && scan_line(&s, &line)) {
+		if (!scan_lit(&line, "tfd:"))
+			continue;
+		if (!take_epoll_item(&line, &i))
+			r = -EBADMSG;
+		else if (grow(&item, &max, n, sizeof(i)) < 0)
+			r = -ENOMEM;
+		else
+			item[n++] = i;
+	}
+	if (r < 0) {
+		free(item);
+		return r;
+	}
+	*ret = item;
+	*ret_n = n;
+	return 0;
+}
+
 static int parse_locks(const char *text, size_t len, struct proc_lock **ret, size_t *ret_n)
 {
 	struct scan s = scan_of(text, len), line;

@@ -217,6 +217,14 @@ bool proc_field_u64(const char *text, const char *key, int base, uint64_t *ret);
 /* The same of a line "<key>: (seconds, nanoseconds)"; INT64_MAX at most. */
 bool proc_field_time(const char *text, const char *key, uint64_t *ret_ns);
 
+/* The registrations of an epoll ("tfd:" lines of info text), in the kernel's order. */
+struct proc_epoll_item {
+	uint32_t fd, events;
+	uint64_t data, ino;
+	unsigned dev_major, dev_minor;
+};
+int proc_epoll_items(const char *text, struct proc_epoll_item **ret, size_t *ret_n);
+
 /* Ascending descriptor numbers of fd/. */
 int proc_fds(int dir, int **ret, size_t *ret_n, struct err *err);
 

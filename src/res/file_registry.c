@@ -12,6 +12,7 @@ const struct file_ops *const file_registry[] = {
 	&directory_file_ops,
 	&pipe_file_ops,
 	&unixpair_file_ops,
+	&epoll_file_ops,
 	&eventfd_file_ops,
 	&timerfd_file_ops,
 	&signalfd_file_ops,

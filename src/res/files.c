@@ -389,8 +389,7 @@ static int collect_probed(struct dump_ctx *c, const struct holder *h, const stru
 	return r < 0 ? r : append_fd(table, p, e->file->id, err);
 }
 
-/* The file that a table has at a number, 0: none. */
-static uint32_t file_at(const Cpx__FdTable *t, uint32_t fd)
+uint32_t files_at(const Cpx__FdTable *t, uint32_t fd)
 {
 	size_t lo = 0, hi = t ? t->n_fd : 0;
 
@@ -411,7 +410,7 @@ static uint32_t file_at(const Cpx__FdTable *t, uint32_t fd)
  * locks is known. */
 static struct file_entry *find_inherited(struct dump_ctx *c, const struct holder *h, int fd)
 {
-	uint32_t id = file_at(h->inherited, fd);
+	uint32_t id = files_at(h->inherited, fd);
 	struct file_entry *e = id ? c->files->entry[id - 1] : NULL;
 
 	return e && kcmp(e->tid, h->tid, KCMP_FILE, e->fd, fd) == 0 ? e : NULL;

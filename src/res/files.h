@@ -87,6 +87,8 @@ struct file_table {
 struct file_table *files_table_of(struct dump_ctx *c);
 bool files_tree_has(const struct dump_ctx *c, pid_t pid);
 struct file_entry *files_entry(const struct dump_ctx *c, const Cpx__File *f);
+/* The File id that a table (which may be NULL) has at a number, 0: none. */
+uint32_t files_at(const Cpx__FdTable *t, uint32_t fd);
 
 /* Finds or adds. The pointer is valid until the next call. */
 struct ends *files_ends(struct dump_ctx *c, uint64_t dev, uint64_t ino);
@@ -199,9 +201,19 @@ int anon_info(struct dump_ctx *c, const struct fd_probe *p, struct proc_fdinfo *
 int anon_finish(struct restore_ctx *c, const Cpx__File *f, int fd, int *ret_fd, struct err *err);
 int anon_check(struct restore_ctx *c, const Cpx__File *f, struct err *err); /* nothing to refuse */
 
+/* ---- epoll.c ---- */
+
+/* Numbers that registrations know stay below the base as well: MAX(base, any of them + 1). */
+int epoll_fd_base(const Cpx__File *f, uint32_t base);
+/* Before a table is installed: adds the calls that register what the epolls of the table's task
+ * watch. *done counts registrations; 1 when the batch is full. Numbers below c->fd_base are used
+ * for the moment and left open. */
+int epoll_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, size_t *done,
+		  struct err *err);
+
 extern const struct file_ops pathonly_file_ops, terminal_file_ops, chardev_file_ops, memfd_file_ops,
 	regular_file_ops, directory_file_ops, pipe_file_ops, unixpair_file_ops,
-	eventfd_file_ops, timerfd_file_ops, signalfd_file_ops,
+	epoll_file_ops, eventfd_file_ops, timerfd_file_ops, signalfd_file_ops,
 	unsupported_file_ops;
 
 #endif

@@ -89,6 +89,8 @@ int files_fd_base(const struct image *im)
 	for (size_t i = 0; i < im->nfd_tables; i++)
 		for (size_t k = 0; k < im->fd_table[i]->n_fd; k++)
 			base = MAX(base, im->fd_table[i]->fd[k]->fd + 1);
+	for (size_t i = 0; i < im->nfiles; i++)
+		base = epoll_fd_base(im->file[i], base);
 	return MIN(base, (uint32_t)INT_MAX);
 }
 
@@ -285,17 +287,31 @@ static int install_one(struct restore_ctx *c, const Cpx__FdTable *t, size_t i, s
 	return 0;
 }
 
-int files_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, int keep_fd,
-		  size_t *cursor, struct err *err)
+static int install_all(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b,
+		       int keep_fd, size_t *at, struct err *err)
 {
 	int r = 0;
 
-	for (; r == 0 && *cursor < table->n_fd; (*cursor)++) {
+	for (; r == 0 && *at < table->n_fd; (*at)++) {
 		if (batch_is_tight(b, 3, 0))
 			return 1;
-		r = install_one(c, table, *cursor, b, keep_fd, err);
+		r = install_one(c, table, *at, b, keep_fd, err);
 	}
-	if (r < 0)
+	return r;
+}
+
+/* The cursor is the index in the table and, in its upper half, the number of epoll registrations
+ * that are made. */
+int files_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, int keep_fd,
+		  size_t *cursor, struct err *err)
+{
+	size_t at = *cursor & UINT32_MAX, done = *cursor >> 32;
+	int r = epoll_install(c, table, b, &done, err);
+
+	if (r == 0)
+		r = install_all(c, table, b, keep_fd, &at, err);
+	*cursor = at | done << 32;
+	if (r)
 		return r;
 	if (batch_is_tight(b, 2, 0))
 		return 1;
