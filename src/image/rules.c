@@ -260,6 +260,12 @@ static const struct rule epoll_item_rules[] = {
 	END,
 };
 
+static const struct rule inotify_watch_rules[] = {
+	RANGE(Cpx__InotifyWatch, wd, 1, 1 << 20),
+	NEED(Cpx__InotifyWatch, path),
+	END,
+};
+
 static const struct {
 	const ProtobufCMessageDescriptor *descriptor;
 	const struct rule *rules;
@@ -291,6 +297,7 @@ static const struct {
 	{&cpx__unix_socket__descriptor, socket_rules},
 	{&cpx__terminal__descriptor, terminal_rules},
 	{&cpx__timer_fd__descriptor, timerfd_rules},
+	{&cpx__inotify_watch__descriptor, inotify_watch_rules},
 	{&cpx__epoll__descriptor, epoll_rules},
 	{&cpx__epoll_item__descriptor, epoll_item_rules},
 	{&cpx__image__descriptor, image_rules},

@@ -490,7 +490,7 @@ static bool has_one_body(const Cpx__File *f)
 {
 	return !!f->regular + !!f->directory + !!f->pipe + !!f->chardev + !!f->unix_socket +
 		       !!f->terminal + !!f->memfd + !!f->path_only + !!f->eventfd +
-		       !!f->timerfd + !!f->signalfd + !!f->epoll ==
+		       !!f->timerfd + !!f->signalfd + !!f->epoll + !!f->inotify ==
 	       1;
 }
 

@@ -242,6 +242,74 @@ int proc_epoll_items(const char *text, struct proc_epoll_item **ret, size_t *ret
 	return 0;
 }
 
+static bool take_hex_bytes(struct scan *s, uint8_t *buf, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct scan digits = scan_of(s->p, 2);
+		uint64_t v;
+
+		if (s->end - s->p < 2 || !scan_u64(&digits, 16, &v) || digits.p != s->p + 2)
+			return false;
+		buf[i] = (uint8_t)v;
+		s->p += 2;
+	}
+	return true;
+}
+
+/* Not all filesystems have handles. */
+static bool take_handle(struct scan *s, struct proc_inotify_watch *w)
+{
+	uint32_t bytes, type;
+
+	if (!take_key(s, "fhandle-bytes:"))
+		return true;
+	if (!scan_u32(s, 16, &bytes) || bytes > sizeof(w->handle) || !take_key(s, "fhandle-type:") ||
+	    !scan_u32(s, 16, &type) || !take_key(s, "f_handle:"))
+		return false;
+	w->handle_type = (int)type;
+	w->handle_len = bytes;
+	return take_hex_bytes(s, w->handle, bytes);
+}
+
+static bool take_watch(struct scan *s, struct proc_inotify_watch *w)
+{
+	uint32_t ignored;
+
+	return take_key(s, "wd:") && scan_u32(s, 16, &w->wd) && take_key(s, "ino:") &&
+	       scan_u64(s, 16, &w->ino) && take_key(s, "sdev:") &&
+	       take_device(s, &w->dev_major, &w->dev_minor) && take_key(s, "mask:") &&
+	       scan_u32(s, 16, &w->mask) && take_key(s, "ignored_mask:") &&
+	       scan_u32(s, 16, &ignored) && take_handle(s, w);
+}
+
+int proc_inotify_watches(const char *text, struct proc_inotify_watch **ret, size_t *ret_n)
+{
+	struct scan s = scan_of(text, strlen(text)), line;
+	struct proc_inotify_watch *watch = NULL;
+	size_t n = 0, max = 0;
+	int r = 0;
+
+	while (r == 0 && scan_line(&s, &line)) {
+		struct proc_inotify_watch w = {0};
+
+		if (!scan_lit(&line, "inotify "))
+			continue;
+		if (!take_watch(&line, &w))
+			r = -EBADMSG;
+		else if (grow(&watch, &max, n, sizeof(w)) < 0)
+			r = -ENOMEM;
+		else
+			watch[n++] = w;
+	}
+	if (r < 0) {
+		free(watch);
+		return r;
+	}
+	*ret = watch;
+	*ret_n = n;
+	return 0;
+}
+
 static int parse_locks(const char *text, size_t len, struct proc_lock **ret, size_t *ret_n)
 {
 	struct scan s = scan_of(text, len), line;

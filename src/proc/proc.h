@@ -225,6 +225,17 @@ struct proc_epoll_item {
 };
 int proc_epoll_items(const char *text, struct proc_epoll_item **ret, size_t *ret_n);
 
+/* The watches of an inotify ("inotify wd:" lines). */
+struct proc_inotify_watch {
+	uint32_t wd, mask;
+	uint64_t ino;
+	unsigned dev_major, dev_minor;
+	int handle_type;
+	unsigned handle_len; /* 0: none */
+	uint8_t handle[128];
+};
+int proc_inotify_watches(const char *text, struct proc_inotify_watch **ret, size_t *ret_n);
+
 /* Ascending descriptor numbers of fd/. */
 int proc_fds(int dir, int **ret, size_t *ret_n, struct err *err);
 

@@ -52,7 +52,7 @@ static bool has_fired(uint32_t events)
 /* These never hang up and have no errors, which a registration that waits for nothing reports. */
 static bool never_hangs_up(const Cpx__File *f)
 {
-	return f->eventfd || f->timerfd || f->signalfd || f->epoll;
+	return f->eventfd || f->timerfd || f->signalfd || f->epoll || f->inotify;
 }
 
 static bool is_ready(int fd)

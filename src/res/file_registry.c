@@ -16,6 +16,7 @@ const struct file_ops *const file_registry[] = {
 	&eventfd_file_ops,
 	&timerfd_file_ops,
 	&signalfd_file_ops,
+	&inotify_file_ops,
 	&unsupported_file_ops,
 	NULL,
 };

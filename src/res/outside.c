@@ -34,7 +34,7 @@ static struct watch *find_watch(struct file_table *ft, const char *link)
 /* A mask or a process is the same for all who have it: a copy serves as well. */
 static bool is_watched_same(const Cpx__File *f)
 {
-	return f->eventfd || f->timerfd || f->epoll;
+	return f->eventfd || f->timerfd || f->epoll || f->inotify;
 }
 
 static int report(struct dump_ctx *c, struct watch *w, int dir, pid_t pid)
@@ -47,8 +47,8 @@ static int report(struct dump_ctx *c, struct watch *w, int dir, pid_t pid)
 	return files_refuse_entry(
 		c, w->file, ops->name,
 		"cannot be checkpointed: process %d (%s), which is outside of "
-		"the tree, has %s open too; dump a common parent of both, or redirect it to a file",
-		pid, comm, w->link);
+		"the tree, has %s open too; dump a common parent of both%s",
+		pid, comm, w->link, is_watched_same(w->file) ? "" : ", or redirect it to a file");
 }
 
 /* Of those kinds that are shared by more than a name: the description itself. */
