@@ -103,6 +103,17 @@ struct epoll_params {
 #define EPIOCGPARAMS _IOR(0x8A, 0x02, struct epoll_params)
 #endif
 
+/* ---- linux/pidfd.h (6.15) ---- */
+struct kabi_pidfd_info {
+	uint64_t mask;
+	uint64_t cgroupid;
+	uint32_t pid, tgid, ppid;
+	uint32_t ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+	int32_t exit_code; /* wait status form */
+};
+#define KABI_PIDFD_INFO_EXIT (1 << 3)
+#define KABI_PIDFD_GET_INFO  _IOWR(0xFF, 11, struct kabi_pidfd_info)
+
 /* ---- asm-generic/mman-common.h ---- */
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102

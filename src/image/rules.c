@@ -266,6 +266,12 @@ static const struct rule inotify_watch_rules[] = {
 	END,
 };
 
+static const struct rule pidfd_rules[] = {
+	RANGE(Cpx__PidFd, pid, 0, PID_MAX),
+	RANGE(Cpx__PidFd, exit_code, 0, 0xffff),
+	END,
+};
+
 static const struct {
 	const ProtobufCMessageDescriptor *descriptor;
 	const struct rule *rules;
@@ -298,6 +304,7 @@ static const struct {
 	{&cpx__terminal__descriptor, terminal_rules},
 	{&cpx__timer_fd__descriptor, timerfd_rules},
 	{&cpx__inotify_watch__descriptor, inotify_watch_rules},
+	{&cpx__pid_fd__descriptor, pidfd_rules},
 	{&cpx__epoll__descriptor, epoll_rules},
 	{&cpx__epoll_item__descriptor, epoll_item_rules},
 	{&cpx__image__descriptor, image_rules},

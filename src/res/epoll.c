@@ -305,17 +305,25 @@ int epoll_fd_base(const Cpx__File *f, uint32_t base)
  * One that has fired is made ready for anything and let fire again; nothing else is registered yet
  * that this could report. Where that cannot be, it waits for nothing but errors.
  */
-static void add_fired(struct batch *b, int epoll, int target, const Cpx__EpollItem *item,
-		      struct epoll_event *ev)
+static void add_fired(struct batch *b, int epoll, const Cpx__EpollItem *item,
+		      struct epoll_event *ev, bool fires)
 {
 	uint64_t out = batch_out(b, sizeof(*ev));
-	bool fires = is_ready(target);
 
 	if (fires)
 		ev->events |= ANY_EVENT;
 	BATCH_CALL(b, SYS_epoll_ctl, epoll, EPOLL_CTL_ADD, item->fd, batch_in(b, ev, sizeof(*ev)));
 	if (fires)
 		BATCH_CALL(b, SYS_epoll_wait, epoll, out, 1, 0);
+}
+
+/* We have no pidfd of the tree's own processes here. */
+static bool can_fire(const struct restore_ctx *c, const Cpx__EpollItem *item, int target)
+{
+	const Cpx__PidFd *b = image_file(c->image, item->file)->pidfd;
+	const Cpx__Task *task = b ? image_task(c->image, b->pid) : NULL;
+
+	return b && b->pid ? task && task->state == CPX__TASK__STATE__ZOMBIE : is_ready(target);
 }
 
 static int install_item(struct restore_ctx *c, const Cpx__File *f, const Cpx__EpollItem *item,
@@ -328,7 +336,7 @@ static int install_item(struct restore_ctx *c, const Cpx__File *f, const Cpx__Ep
 		return err_set(err, -EBADMSG, "an epoll watches what is not there");
 	BATCH_CALL(b, SYS_dup3, target, item->fd, O_CLOEXEC);
 	if (has_fired(item->events))
-		add_fired(b, epoll, target, item, &ev);
+		add_fired(b, epoll, item, &ev, can_fire(c, item, target));
 	else
 		BATCH_CALL(b, SYS_epoll_ctl, epoll, EPOLL_CTL_ADD, item->fd,
 			   batch_in(b, &ev, sizeof(ev)));
@@ -341,6 +349,18 @@ static bool is_installed_with(const struct restore_ctx *c, size_t index, const C
 	const Cpx__Task *task = image_task(c->image, c->file_holder[index]);
 
 	return task && task->fd_table == table->id;
+}
+
+bool epoll_needs(const struct restore_ctx *c, const Cpx__FdTable *table, const Cpx__File *f)
+{
+	for (size_t i = 0; i < c->image->nfiles; i++) {
+		const Cpx__Epoll *b = c->image->file[i]->epoll;
+
+		for (size_t k = 0; b && k < b->n_item; k++)
+			if (b->item[k]->file == f->id && is_installed_with(c, i, table))
+				return true;
+	}
+	return false;
 }
 
 int epoll_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, size_t *done,

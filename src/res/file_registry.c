@@ -7,6 +7,7 @@ const struct file_ops *const file_registry[] = {
 	&pathonly_file_ops, /* whatever it refers to */
 	&terminal_file_ops,
 	&chardev_file_ops,
+	&pidfd_file_ops,
 	&memfd_file_ops,
 	&regular_file_ops,
 	&directory_file_ops,

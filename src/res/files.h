@@ -210,10 +210,19 @@ int epoll_fd_base(const Cpx__File *f, uint32_t base);
  * for the moment and left open. */
 int epoll_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, size_t *done,
 		  struct err *err);
+/* Does one of these registrations watch f? */
+bool epoll_needs(const struct restore_ctx *c, const Cpx__FdTable *table, const Cpx__File *f);
+
+/* ---- pidfd.c ---- */
+
+/* Before the registrations: adds the calls by which a task gets the pidfds that it or they need at
+ * c->file_fd[]'s numbers. *next: the index of the File to go on with; 1 when the batch is full. */
+int pidfd_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, size_t *next);
 
 extern const struct file_ops pathonly_file_ops, terminal_file_ops, chardev_file_ops, memfd_file_ops,
 	regular_file_ops, directory_file_ops, pipe_file_ops, unixpair_file_ops,
 	epoll_file_ops, eventfd_file_ops, timerfd_file_ops, signalfd_file_ops, inotify_file_ops,
+	pidfd_file_ops,
 	unsupported_file_ops;
 
 #endif

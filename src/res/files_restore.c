@@ -300,13 +300,27 @@ static int install_all(struct restore_ctx *c, const Cpx__FdTable *table, struct 
 	return r;
 }
 
-/* The cursor is the index in the table and, in its upper half, the number of epoll registrations
- * that are made. */
+/* What a task does while it still has all files of the tree. done counts those that have been looked
+ * at for pidfds, and then epoll registrations. */
+static int install_first(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b,
+			 size_t *done, struct err *err)
+{
+	size_t registered = *done - MIN(*done, c->image->nfiles);
+	int r = pidfd_install(c, table, b, done);
+
+	if (r == 0) {
+		r = epoll_install(c, table, b, &registered, err);
+		*done = c->image->nfiles + registered;
+	}
+	return r;
+}
+
+/* The cursor is the index in the table and, in its upper half, how much is done before. */
 int files_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, int keep_fd,
 		  size_t *cursor, struct err *err)
 {
 	size_t at = *cursor & UINT32_MAX, done = *cursor >> 32;
-	int r = epoll_install(c, table, b, &done, err);
+	int r = install_first(c, table, b, &done, err);
 
 	if (r == 0)
 		r = install_all(c, table, b, keep_fd, &at, err);

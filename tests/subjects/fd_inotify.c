@@ -56,6 +56,7 @@ int main(int argc, char **argv)
 {
 	int a, b, file, once, link, copy;
 	pthread_t t;
+	pid_t tid;
 	char c;
 
 	subject_init(argc, argv);
@@ -82,11 +83,9 @@ int main(int argc, char **argv)
 	waited = MUST(inotify_init1(0));
 	watch(waited, "other", IN_CREATE);
 	t = subject_thread(reader, NULL);
-	for (pid_t tid = getpid() + 1; !t || tid; tid++)
-		if (!syscall(SYS_tgkill, getpid(), tid, 0)) {
-			subject_await_state(getpid(), tid, 'S');
-			break;
-		}
+	for (tid = getpid() + 1; syscall(SYS_tgkill, getpid(), tid, 0); tid++)
+		;
+	subject_await_state(getpid(), tid, 'S');
 	subject_ready();
 	subject_wait();
 	CHECK(a > 5000, "watch %d", a);

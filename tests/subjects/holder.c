@@ -73,12 +73,22 @@ static int signals(void)
 
 static int inotify(void)
 {
-	return inotify_init1(0);
+	int fd = inotify_init1(0);
+
+	return inotify_add_watch(fd, ".", IN_DELETE_SELF) < 0 ? -1 : fd;
 }
 
-static int pidfd(void)
+/* An inotify with an event: that its only watch has gone. */
+static int queued(void)
 {
-	return syscall(SYS_pidfd_open, getpid(), 0);
+	int fd = inotify();
+
+	return inotify_rm_watch(fd, 1) < 0 ? -1 : fd;
+}
+
+static int pidfd_of_parent(void)
+{
+	return syscall(SYS_pidfd_open, getppid(), 0);
 }
 
 static int proc_file(void)
@@ -110,7 +120,7 @@ static const struct {
 	int (*open)(void);
 } kind[] = {
 	{"tcp", tcp_listener}, {"udp", udp}, {"netlink", netlink}, {"unix", unix_listener}, {"epoll", epoll},
-	{"eventfd", event}, {"timerfd", timer}, {"signalfd", signals}, {"inotify", inotify}, {"pidfd", pidfd},
+	{"eventfd", event}, {"timerfd", timer}, {"signalfd", signals}, {"inotify", inotify}, {"parent", pidfd_of_parent}, {"queued", queued},
 	{"proc", proc_file}, {"vfork", vforked}, {"fired", fired}, {"outsider", vforked},
 };
 
