@@ -71,20 +71,24 @@ struct wanted {
 	const struct file_entry *epoll;
 };
 
-/* 1 yes, 0 no, or a negative errno. */
-static int is_file_of(const struct wanted *w, const struct file_entry *e)
+static bool has_inode(const struct wanted *w, const struct file_entry *e)
+{
+	return e->fd >= 0 && e->ino == w->item->ino &&
+	       e->dev == makedev(w->item->dev_major, w->item->dev_minor);
+}
+
+/* As kcmp(2): 0 equal, 1 less, 2 greater; or a negative errno. The kernel walks through the
+ * registrations for each question. */
+static int compare(const struct wanted *w, const struct file_entry *e)
 {
 	struct kcmp_epoll_slot slot = {
 		.efd = w->epoll->fd, .tfd = w->item->fd, .toff = w->nth};
 	int r;
 
-	if (e->fd < 0 || e->ino != w->item->ino ||
-	    e->dev != makedev(w->item->dev_major, w->item->dev_minor))
-		return 0;
 	if (is_denied("kcmp"))
 		return -EPERM;
 	r = syscall(SYS_kcmp, e->tid, w->epoll->tid, KCMP_EPOLL_TFD, e->fd, &slot);
-	return r < 0 ? -errno : r == 0;
+	return r < 0 ? -errno : r;
 }
 
 static int find_by_number(const struct dump_ctx *c, const struct wanted *w,
@@ -94,22 +98,55 @@ static int find_by_number(const struct dump_ctx *c, const struct wanted *w,
 
 	for (size_t i = 0; i < c->files->ntables && r == 0; i++) {
 		uint32_t id = files_at(c->files->table[i].table, w->item->fd);
+		struct file_entry *e = id ? c->files->entry[id - 1] : NULL;
 
-		r = id ? is_file_of(w, c->files->entry[id - 1]) : 0;
-		if (r > 0)
-			*ret = c->files->entry[id - 1];
+		if (!e || !has_inode(w, e))
+			continue;
+		r = compare(w, e);
+		if (r == 0) {
+			*ret = e;
+			return 0;
+		}
+		r = MIN(r, 0);
 	}
 	return r;
 }
 
+/* Among those with the same inode and flags, which are in kcmp's order. */
+static int find_in_group(const struct file_table *ft, const struct wanted *w, size_t low,
+			 size_t high, struct file_entry **ret)
+{
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		int r = compare(w, ft->sorted[mid]);
+
+		if (r < 0)
+			return r;
+		if (r == 0) {
+			*ret = ft->sorted[mid];
+			return 0;
+		}
+		if (r == 1)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return 0;
+}
+
 static int find_by_inode(const struct dump_ctx *c, const struct wanted *w, struct file_entry **ret)
 {
+	const struct file_table *ft = c->files;
+	size_t end = 0;
 	int r = 0;
 
-	for (size_t i = 0; i < c->files->n && r == 0; i++) {
-		r = is_file_of(w, c->files->entry[i]);
-		if (r > 0)
-			*ret = c->files->entry[i];
+	for (size_t i = 0; i < ft->nsorted && r == 0 && !*ret; i = MAX(end, i + 1)) {
+		if (!has_inode(w, ft->sorted[i]))
+			continue;
+		for (end = i + 1; end < ft->nsorted && has_inode(w, ft->sorted[end]) &&
+				  ft->sorted[end]->file->flags == ft->sorted[i]->file->flags;)
+			end++;
+		r = find_in_group(ft, w, i, end, ret);
 	}
 	return r;
 }
@@ -162,7 +199,7 @@ static int resolve(struct dump_ctx *c, Cpx__File *f, const struct wanted *w, str
 	struct file_entry *e = NULL;
 	int r = find_by_number(c, w, &e);
 
-	if (r == 0)
+	if (r == 0 && !e)
 		r = find_by_inode(c, w, &e);
 	if (r == -EPERM)
 		return refuse_item(c, f, w->item->fd,
