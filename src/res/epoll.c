@@ -194,6 +194,7 @@ static int add_item(Cpx__Epoll *b, const struct proc_epoll_item *item, uint32_t 
 	return 0;
 }
 
+/* -EPERM (not in err) when kcmp(2) is denied. */
 static int resolve(struct dump_ctx *c, Cpx__File *f, const struct wanted *w, struct err *err)
 {
 	struct file_entry *e = NULL;
@@ -201,11 +202,8 @@ static int resolve(struct dump_ctx *c, Cpx__File *f, const struct wanted *w, str
 
 	if (r == 0 && !e)
 		r = find_by_inode(c, w, &e);
-	if (r == -EPERM)
-		return refuse_item(c, f, w->item->fd,
-				   "and which file that is only kcmp(2) tells, which is denied", err);
 	if (r < 0)
-		return err_sys(err, r, "cannot find what descriptor %u watches", w->item->fd);
+		return r == -EPERM ? r : err_sys(err, r, "cannot find its file %u", w->item->fd);
 	if (!e)
 		return refuse_item(c, f, w->item->fd,
 				   "whose file is not open in the tree any more but still somewhere",
@@ -263,7 +261,12 @@ static int epoll_complete(struct dump_ctx *c, Cpx__File *f, struct err *err)
 	if (r == 0)
 		r = resolve_all(c, f, item, n, err);
 	proc_fdinfo_release(&info);
-	return r;
+	if (r != -EPERM)
+		return r;
+	r = files_refuse_entry(c, f, "epoll",
+			       "cannot be checkpointed: which files it watches only kcmp(2) tells, "
+			       "which is denied");
+	return r < 0 ? err_nomem(err) : 0;
 }
 
 static int epoll_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, struct err *err)
