@@ -263,8 +263,8 @@ static bool take_handle(struct scan *s, struct proc_inotify_watch *w)
 
 	if (!take_key(s, "fhandle-bytes:"))
 		return true;
-	if (!scan_u32(s, 16, &bytes) || bytes > sizeof(w->handle) || !take_key(s, "fhandle-type:") ||
-	    !scan_u32(s, 16, &type) || !take_key(s, "f_handle:"))
+	if (!scan_u32(s, 16, &bytes) || bytes > sizeof(w->handle) ||
+	    !take_key(s, "fhandle-type:") || !scan_u32(s, 16, &type) || !take_key(s, "f_handle:"))
 		return false;
 	w->handle_type = (int)type;
 	w->handle_len = bytes;

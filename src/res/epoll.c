@@ -5,8 +5,8 @@
  * be closed or lead to another file since, so the file is found by kcmp(2), KCMP_EPOLL_TFD.
  *
  * Each task makes its registrations again before it gets its descriptors: all files of the tree are
- * still there then, and any number is free for the moment. It must be the task and not cpx, because a
- * signalfd tells whoever registered it.
+ * still there then, and any number is free for the moment. It must be the task and not cpx, because
+ * a signalfd tells whoever registered it.
  *
  * An edge-triggered file that is ready is reported once more: nothing tells whether its last edge
  * was reported already. Refused: files that are only open outside of the tree, an epoll that a
@@ -81,8 +81,7 @@ static bool has_inode(const struct wanted *w, const struct file_entry *e)
  * registrations for each question. */
 static int compare(const struct wanted *w, const struct file_entry *e)
 {
-	struct kcmp_epoll_slot slot = {
-		.efd = w->epoll->fd, .tfd = w->item->fd, .toff = w->nth};
+	struct kcmp_epoll_slot slot = {.efd = w->epoll->fd, .tfd = w->item->fd, .toff = w->nth};
 	int r;
 
 	if (is_denied("kcmp"))
@@ -91,8 +90,7 @@ static int compare(const struct wanted *w, const struct file_entry *e)
 	return r < 0 ? -errno : r;
 }
 
-static int find_by_number(const struct dump_ctx *c, const struct wanted *w,
-			  struct file_entry **ret)
+static int find_by_number(const struct dump_ctx *c, const struct wanted *w, struct file_entry **ret)
 {
 	int r = 0;
 
@@ -156,8 +154,9 @@ static int find_by_inode(const struct dump_ctx *c, const struct wanted *w, struc
 static int refuse_item(struct dump_ctx *c, Cpx__File *f, uint32_t fd, const char *why,
 		       struct err *err)
 {
-	return files_refuse_entry(c, f, "epoll", "cannot be checkpointed: it watches descriptor %u, %s",
-				  fd, why) < 0
+	return files_refuse_entry(c, f, "epoll",
+				  "cannot be checkpointed: it watches descriptor %u, %s", fd,
+				  why) < 0
 		       ? err_nomem(err)
 		       : 0;
 }
@@ -172,10 +171,11 @@ static int check_fired(struct dump_ctx *c, Cpx__File *f, const struct file_entry
 	dup = syscall(SYS_pidfd_getfd, e->t->pidfd, e->fd, 0);
 	if (dup >= 0 && is_ready(dup))
 		return 0;
-	return refuse_item(c, f, fd,
-			   "whose one-shot event has been reported and which is not ready now: that "
-			   "state cannot be made again; try again when the task has answered",
-			   err);
+	return refuse_item(
+		c, f, fd,
+		"whose one-shot event has been reported and which is not ready now: that "
+		"state cannot be made again; try again when the task has answered",
+		err);
 }
 
 static int add_item(Cpx__Epoll *b, const struct proc_epoll_item *item, uint32_t file,
@@ -205,9 +205,9 @@ static int resolve(struct dump_ctx *c, Cpx__File *f, const struct wanted *w, str
 	if (r < 0)
 		return r == -EPERM ? r : err_sys(err, r, "cannot find its file %u", w->item->fd);
 	if (!e)
-		return refuse_item(c, f, w->item->fd,
-				   "whose file is not open in the tree any more but still somewhere",
-				   err);
+		return refuse_item(
+			c, f, w->item->fd,
+			"whose file is not open in the tree any more but still somewhere", err);
 	r = has_fired(w->item->events) ? check_fired(c, f, e, w->item->fd, err) : 0;
 	return r < 0 ? r : add_item(f->epoll, w->item, e->file->id, err);
 }

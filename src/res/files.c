@@ -27,8 +27,8 @@
 struct holder {
 	struct tracee *t;
 	pid_t tid;
-	int pidfd; /* of that thread; owned only if it is not the tracee's */
-	int dir;   /* /proc/PID/task/TID */
+	int pidfd;		       /* of that thread; owned only if it is not the tracee's */
+	int dir;		       /* /proc/PID/task/TID */
 	const Cpx__FdTable *inherited; /* the parent's, NULL if unknown */
 };
 

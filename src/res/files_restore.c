@@ -300,8 +300,8 @@ static int install_all(struct restore_ctx *c, const Cpx__FdTable *table, struct 
 	return r;
 }
 
-/* What a task does while it still has all files of the tree. done counts those that have been looked
- * at for pidfds, and then epoll registrations. */
+/* What a task does while it still has all files of the tree. done counts those that have been
+ * looked at for pidfds, and then epoll registrations. */
 static int install_first(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b,
 			 size_t *done, struct err *err)
 {

@@ -7,8 +7,8 @@
  *
  * Numbers are given out ascending, so those between are taken and given back. Refused: events that
  * have not been read (reading is all that can be done to them), files without a name, one that a
- * process outside of the tree has too. Not kept: which number comes next, when the last one has been
- * given back; what happens to the files until the tree runs again.
+ * process outside of the tree has too. Not kept: which number comes next, when the last one has
+ * been given back; what happens to the files until the tree runs again.
  */
 #include "res/files.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Who else has it: looks for pipes, sockets, eventfds ... of the tree among the descriptors of all processes
- * that are not in the tree (/proc/PID/fd of those that we may read). What is found is refused,
- * naming the process.
+ * Who else has it: looks for pipes, sockets, eventfds ... of the tree among the descriptors of all
+ * processes that are not in the tree (/proc/PID/fd of those that we may read). What is found is
+ * refused, naming the process.
  */
 #include "res/files.h"
 
@@ -44,11 +44,11 @@ static int report(struct dump_ctx *c, struct watch *w, int dir, pid_t pid)
 
 	files_entry(c, w->file)->is_outside = true;
 	proc_comm(dir, comm, sizeof(comm), NULL);
-	return files_refuse_entry(
-		c, w->file, ops->name,
-		"cannot be checkpointed: process %d (%s), which is outside of "
-		"the tree, has %s open too; dump a common parent of both%s",
-		pid, comm, w->link, is_watched_same(w->file) ? "" : ", or redirect it to a file");
+	return files_refuse_entry(c, w->file, ops->name,
+				  "cannot be checkpointed: process %d (%s), which is outside of "
+				  "the tree, has %s open too; dump a common parent of both%s",
+				  pid, comm, w->link,
+				  is_watched_same(w->file) ? "" : ", or redirect it to a file");
 }
 
 /* Of those kinds that are shared by more than a name: the description itself. */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * pidfd_open(2): of processes and threads of the tree, zombies too, and of processes that have ended and
- * were reaped. Reads fdinfo (Pid), asks PIDFD_GET_INFO how a reaped one has ended (Linux 6.15).
+ * pidfd_open(2): of processes and threads of the tree, zombies too, and of processes that have
+ * ended and were reaped. Reads fdinfo (Pid), asks PIDFD_GET_INFO how a reaped one has ended
+ * (Linux 6.15).
  *
- * A process that is still to be made has no pidfd: ours stands in for it, and each task that has it opens
- * its own before it gets its descriptors. So tasks that shared one description get one each, which only
- * their O_NONBLOCK could show; inode numbers differ. Refused: processes outside of the tree.
+ * A process that is still to be made has no pidfd: ours stands in for it, and each task that has it
+ * opens its own before it gets its descriptors. So tasks that shared one description get one each,
+ * which only their O_NONBLOCK could show; inode numbers differ. Refused: processes outside of the
+ * tree.
  */
 #include "base/kabi.h"
 #include "res/files.h"
@@ -63,12 +65,14 @@ static int dump_pid(struct dump_ctx *c, const struct fd_probe *p, Cpx__PidFd *b,
 	if (files_tree_has(c, pid) || (p->flags & O_EXCL && has_thread(c, pid)))
 		return 0;
 	if (!pid)
-		return files_refuse(c, p, "pidfd",
-				    "cannot be checkpointed: it is of a process of another PID namespace");
-	return files_refuse(c, p, "pidfd",
-			    "cannot be checkpointed: it is of process %d, which is outside of the tree; "
-			    "dump a common parent of both",
-			    (int)pid);
+		return files_refuse(
+			c, p, "pidfd",
+			"cannot be checkpointed: it is of a process of another PID namespace");
+	return files_refuse(
+		c, p, "pidfd",
+		"cannot be checkpointed: it is of process %d, which is outside of the tree; "
+		"dump a common parent of both",
+		(int)pid);
 }
 
 static int pidfd_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, struct err *err)

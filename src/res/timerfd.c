@@ -142,9 +142,10 @@ static int timerfd_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File 
 		return r;
 	/* One that repeats may as well have expired: nothing tells. */
 	if (b->flags & TFD_TIMER_CANCEL_ON_SET && b->ticks && b->value_ns)
-		return files_refuse(c, p, "timerfd",
-				    "cannot be checkpointed: the clock was changed, by which it may "
-				    "have been cancelled, and the task has not read it since");
+		return files_refuse(
+			c, p, "timerfd",
+			"cannot be checkpointed: the clock was changed, by which it may "
+			"have been cancelled, and the task has not read it since");
 	return make_absolute(b, err);
 }
 
@@ -210,8 +211,7 @@ static int timerfd_settle(struct restore_ctx *c, const Cpx__File *f, const Cpx__
 	};
 	BATCH_CALL(b, SYS_timerfd_settime, fd, t->flags, batch_in(b, &it, sizeof(it)), 0);
 	if (ticks)
-		BATCH_CALL(b, SYS_ioctl, fd, TFD_IOC_SET_TICKS,
-			   batch_in(b, &ticks, sizeof(ticks)));
+		BATCH_CALL(b, SYS_ioctl, fd, TFD_IOC_SET_TICKS, batch_in(b, &ticks, sizeof(ticks)));
 	return 0;
 }
 
