@@ -5,6 +5,7 @@
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 
@@ -312,6 +313,52 @@ static void shared_check(pid_t pid)
 	only(shared, 43);
 }
 
+/* ---- what only some may, or some kernels can ---- */
+
+/* <linux/eventpoll.h> of Linux 6.9. */
+struct params {
+	uint32_t usecs;
+	uint16_t budget;
+	uint8_t prefer, pad;
+};
+#define SET_PARAMS _IOW(0x8A, 0x01, struct params)
+#define GET_PARAMS _IOR(0x8A, 0x02, struct params)
+
+static int special, wakeup;
+static bool has_params;
+static char wakeup_line[256];
+
+static void wakeup_info(char *buf, size_t size)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", special);
+	subject_line(path, "tfd:", buf, size);
+}
+
+static void special_setup(void)
+{
+	special = epoll_new();
+	has_params = ioctl(special, SET_PARAMS, &(struct params){50, 8, 1, 0}) == 0;
+	/* Without CAP_BLOCK_SUSPEND the kernel leaves the flag out. */
+	add(special, wakeup = event_new(0), EPOLLIN | EPOLLWAKEUP, 30);
+	wakeup_info(wakeup_line, sizeof(wakeup_line));
+}
+
+static void special_check(void)
+{
+	struct params p = {0};
+	char line[256];
+
+	wakeup_info(line, sizeof(line));
+	line[40] = wakeup_line[40] = '\0'; /* before the inode of the file */
+	CHECK(!strcmp(line, wakeup_line), "'%s', not '%s'", line, wakeup_line);
+	if (!has_params)
+		return;
+	MUST(ioctl(special, GET_PARAMS, &p));
+	CHECK(p.usecs == 50 && p.budget == 8 && p.prefer == 1, "%u %u %u", p.usecs, p.budget, p.prefer);
+}
+
 /* ---- waiting ---- */
 
 static int waited, waited_event, timed;
@@ -376,6 +423,7 @@ int main(int argc, char **argv)
 	nested_setup();
 	stale_setup();
 	pid = shared_setup();
+	special_setup();
 	wait_setup();
 	subject_ready();
 	subject_wait();
@@ -384,6 +432,7 @@ int main(int argc, char **argv)
 	nested_check();
 	stale_check();
 	shared_check(pid);
+	special_check();
 	wait_check();
 	subject_pass();
 }

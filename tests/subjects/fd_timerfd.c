@@ -76,8 +76,8 @@ static void *waiter(void *arg)
 
 int main(int argc, char **argv)
 {
-	int relative, boot, point, wall, repeated, expired, ticking, exhausted, idle, never, created, copy;
-	int64_t mono_at, wall_at, mono = now(CLOCK_MONOTONIC), interval, n;
+	int relative, boot, point, wall, repeated, expired, ticking, exhausted, idle, never, created, copy, alarmed;
+	int64_t mono_at, wall_at, alarm_at, mono = now(CLOCK_MONOTONIC), interval, n;
 	pthread_t t;
 
 	subject_init(argc, argv);
@@ -97,6 +97,11 @@ int main(int argc, char **argv)
 		poll(&(struct pollfd){exhausted, POLLIN, 0}, 1, -1);
 	idle = timer(CLOCK_MONOTONIC, 0, 0, 0, 5 * NS);
 	created = MUST(timerfd_create(CLOCK_BOOTTIME, 0));
+	/* Not everybody may. */
+	alarm_at = now(CLOCK_BOOTTIME) + 5000 * NS;
+	alarmed = timerfd_create(CLOCK_BOOTTIME_ALARM, 0);
+	if (alarmed >= 0)
+		arm(alarmed, TFD_TIMER_ABSTIME, alarm_at, 0);
 	waited = MUST(timerfd_create(CLOCK_MONOTONIC, 0));
 	arm(waited, 0, 2 * NS, 0);
 	t = subject_thread(waiter, NULL);
@@ -119,6 +124,8 @@ int main(int argc, char **argv)
 	CHECK(left(never, NULL) > 100LL * 365 * 86400 * NS, "goes off some day");
 	check_flags(never, "03");
 	check_point(copy, CLOCK_MONOTONIC, mono_at);
+	if (alarmed >= 0)
+		check_point(alarmed, CLOCK_BOOTTIME, alarm_at);
 	arm(copy, 0, 0, 0);
 	CHECK_EQ(left(repeated, NULL), 0);
 	CHECK_EQ(take(expired), 1);
