@@ -86,6 +86,34 @@ struct pm_scan_arg {
 #define PAGE_IS_GUARD	   (1 << 8) /* 6.15: madvise(MADV_GUARD_INSTALL) */
 #endif
 
+/* ---- linux/timerfd.h: not with glibc's sys/timerfd.h in one file ---- */
+#ifndef TFD_IOC_SET_TICKS
+#define TFD_IOC_SET_TICKS _IOW('T', 0, uint64_t)
+#endif
+
+/* ---- linux/eventpoll.h: busy polling (6.9) ---- */
+#ifndef EPIOCGPARAMS
+struct epoll_params {
+	uint32_t busy_poll_usecs;
+	uint16_t busy_poll_budget;
+	uint8_t prefer_busy_poll;
+	uint8_t pad;
+};
+#define EPIOCSPARAMS _IOW(0x8A, 0x01, struct epoll_params)
+#define EPIOCGPARAMS _IOR(0x8A, 0x02, struct epoll_params)
+#endif
+
+/* ---- linux/pidfd.h (6.15) ---- */
+struct kabi_pidfd_info {
+	uint64_t mask;
+	uint64_t cgroupid;
+	uint32_t pid, tgid, ppid;
+	uint32_t ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+	int32_t exit_code; /* wait status form */
+};
+#define KABI_PIDFD_INFO_EXIT (1 << 3)
+#define KABI_PIDFD_GET_INFO  _IOWR(0xFF, 11, struct kabi_pidfd_info)
+
 /* ---- asm-generic/mman-common.h ---- */
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102

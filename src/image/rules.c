@@ -241,6 +241,37 @@ static const struct rule terminal_rules[] = {
 	RANGE(Cpx__Terminal, sid, 0, PID_MAX),	  END,
 };
 
+static const struct rule timerfd_rules[] = {
+	RANGE(Cpx__TimerFd, clock, 0, 15),
+	RANGE(Cpx__TimerFd, flags, 0, 3),
+	RANGE(Cpx__TimerFd, interval_ns, 0, POS_MAX),
+	RANGE(Cpx__TimerFd, value_ns, 0, POS_MAX),
+	END,
+};
+
+static const struct rule epoll_rules[] = {
+	RANGE(Cpx__Epoll, busy_poll_us, 0, INT32_MAX),
+	RANGE(Cpx__Epoll, busy_poll_budget, 0, UINT16_MAX),
+	END,
+};
+
+static const struct rule epoll_item_rules[] = {
+	RANGE(Cpx__EpollItem, fd, 0, FD_LIMIT - 1),
+	END,
+};
+
+static const struct rule inotify_watch_rules[] = {
+	RANGE(Cpx__InotifyWatch, wd, 1, 1 << 20),
+	NEED(Cpx__InotifyWatch, path),
+	END,
+};
+
+static const struct rule pidfd_rules[] = {
+	RANGE(Cpx__PidFd, pid, 0, PID_MAX),
+	RANGE(Cpx__PidFd, exit_code, 0, 0xffff),
+	END,
+};
+
 static const struct {
 	const ProtobufCMessageDescriptor *descriptor;
 	const struct rule *rules;
@@ -271,6 +302,11 @@ static const struct {
 	{&cpx__pipe__descriptor, pipe_rules},
 	{&cpx__unix_socket__descriptor, socket_rules},
 	{&cpx__terminal__descriptor, terminal_rules},
+	{&cpx__timer_fd__descriptor, timerfd_rules},
+	{&cpx__inotify_watch__descriptor, inotify_watch_rules},
+	{&cpx__pid_fd__descriptor, pidfd_rules},
+	{&cpx__epoll__descriptor, epoll_rules},
+	{&cpx__epoll_item__descriptor, epoll_item_rules},
 	{&cpx__image__descriptor, image_rules},
 	{&cpx__host__descriptor, host_rules},
 };

@@ -489,7 +489,9 @@ static int check_fd_tables(const struct image *im, struct err *err)
 static bool has_one_body(const Cpx__File *f)
 {
 	return !!f->regular + !!f->directory + !!f->pipe + !!f->chardev + !!f->unix_socket +
-		       !!f->terminal + !!f->memfd + !!f->path_only ==
+		       !!f->terminal + !!f->memfd + !!f->path_only + !!f->eventfd +
+		       !!f->timerfd + !!f->signalfd + !!f->epoll + !!f->inotify +
+		       !!f->pidfd ==
 	       1;
 }
 
@@ -516,6 +518,11 @@ static int check_content(const struct image *im, const Cpx__File *f, struct err 
 		if (!o || o->type != CPX__OBJECT__TYPE__GHOST_FILE)
 			return bad(err, "File", f->id, "is a deleted file without content");
 	}
+	if (f->pidfd && f->pidfd->pid && !id_map_find(&im->private->tids, f->pidfd->pid))
+		return bad(err, "File", f->id, "is of a process that is not there");
+	for (size_t i = 0; f->epoll && i < f->epoll->n_item; i++)
+		if (!image_file(im, f->epoll->item[i]->file))
+			return bad(err, "File", f->id, "watches a File that is not there");
 	if (f->memfd) {
 		o = image_object(im, f->memfd->object);
 		if (!o ||

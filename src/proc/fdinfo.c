@@ -167,6 +167,149 @@ bool proc_field_u64(const char *text, const char *key, int base, uint64_t *ret)
 	return false;
 }
 
+bool proc_field_time(const char *text, const char *key, uint64_t *ret_ns)
+{
+	struct scan s = scan_of(text, strlen(text)), line;
+	uint64_t sec, nsec;
+
+	while (scan_line(&s, &line)) {
+		if (!scan_lit(&line, key) || !scan_lit(&line, ": (") ||
+		    !scan_u64(&line, 10, &sec) || !scan_lit(&line, ", ") ||
+		    !scan_u64(&line, 10, &nsec))
+			continue;
+		if (__builtin_mul_overflow(sec, 1000000000ULL, &sec) ||
+		    __builtin_add_overflow(sec, nsec, ret_ns) || *ret_ns > INT64_MAX)
+			*ret_ns = INT64_MAX;
+		return true;
+	}
+	return false;
+}
+
+static bool take_device(struct scan *s, unsigned *major_nr, unsigned *minor_nr)
+{
+	uint32_t dev; /* as the kernel has it: MKDEV() of include/linux/kdev_t.h */
+
+	if (!scan_u32(s, 16, &dev))
+		return false;
+	*major_nr = dev >> 20;
+	*minor_nr = dev & 0xfffff;
+	return true;
+}
+
+static bool take_key(struct scan *s, const char *key)
+{
+	scan_blanks(s);
+	if (!scan_lit(s, key))
+		return false;
+	scan_blanks(s);
+	return true;
+}
+
+static bool take_epoll_item(struct scan *s, struct proc_epoll_item *i)
+{
+	int64_t pos;
+
+	scan_blanks(s);
+	return scan_u32(s, 10, &i->fd) && take_key(s, "events:") && scan_u32(s, 16, &i->events) &&
+	       take_key(s, "data:") && scan_u64(s, 16, &i->data) && take_key(s, "pos:") &&
+	       scan_i64(s, &pos) && take_key(s, "ino:") && scan_u64(s, 16, &i->ino) &&
+	       take_key(s, "sdev:") && take_device(s, &i->dev_major, &i->dev_minor);
+}
+
+int proc_epoll_items(const char *text, struct proc_epoll_item **ret, size_t *ret_n)
+{
+	struct scan s = scan_of(text, strlen(text)), line;
+	struct proc_epoll_item *item = NULL, i;
+	size_t n = 0, max = 0;
+	int r = 0;
+
+	while (r == 0 && scan_line(&s, &line)) {
+		if (!scan_lit(&line, "tfd:"))
+			continue;
+		if (!take_epoll_item(&line, &i))
+			r = -EBADMSG;
+		else if (grow(&item, &max, n, sizeof(i)) < 0)
+			r = -ENOMEM;
+		else
+			item[n++] = i;
+	}
+	if (r < 0) {
+		free(item);
+		return r;
+	}
+	*ret = item;
+	*ret_n = n;
+	return 0;
+}
+
+static bool take_hex_bytes(struct scan *s, uint8_t *buf, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct scan digits = scan_of(s->p, 2);
+		uint64_t v;
+
+		if (s->end - s->p < 2 || !scan_u64(&digits, 16, &v) || digits.p != s->p + 2)
+			return false;
+		buf[i] = (uint8_t)v;
+		s->p += 2;
+	}
+	return true;
+}
+
+/* Not all filesystems have handles. */
+static bool take_handle(struct scan *s, struct proc_inotify_watch *w)
+{
+	uint32_t bytes, type;
+
+	if (!take_key(s, "fhandle-bytes:"))
+		return true;
+	if (!scan_u32(s, 16, &bytes) || bytes > sizeof(w->handle) ||
+	    !take_key(s, "fhandle-type:") || !scan_u32(s, 16, &type) || !take_key(s, "f_handle:"))
+		return false;
+	w->handle_type = (int)type;
+	w->handle_len = bytes;
+	return take_hex_bytes(s, w->handle, bytes);
+}
+
+static bool take_watch(struct scan *s, struct proc_inotify_watch *w)
+{
+	uint32_t ignored;
+
+	return take_key(s, "wd:") && scan_u32(s, 16, &w->wd) && take_key(s, "ino:") &&
+	       scan_u64(s, 16, &w->ino) && take_key(s, "sdev:") &&
+	       take_device(s, &w->dev_major, &w->dev_minor) && take_key(s, "mask:") &&
+	       scan_u32(s, 16, &w->mask) && take_key(s, "ignored_mask:") &&
+	       scan_u32(s, 16, &ignored) && take_handle(s, w);
+}
+
+int proc_inotify_watches(const char *text, struct proc_inotify_watch **ret, size_t *ret_n)
+{
+	struct scan s = scan_of(text, strlen(text)), line;
+	struct proc_inotify_watch *watch = NULL;
+	size_t n = 0, max = 0;
+	int r = 0;
+
+	while (r == 0 && scan_line(&s, &line)) {
+		struct proc_inotify_watch w = {0};
+
+		if (!scan_lit(&line, "inotify "))
+			continue;
+		if (!take_watch(&line, &w))
+			r = -EBADMSG;
+		else if (grow(&watch, &max, n, sizeof(w)) < 0)
+			r = -ENOMEM;
+		else
+			watch[n++] = w;
+	}
+	if (r < 0) {
+		free(watch);
+		return r;
+	}
+	*ret = watch;
+	*ret_n = n;
+	return 0;
+}
+
 static int parse_locks(const char *text, size_t len, struct proc_lock **ret, size_t *ret_n)
 {
 	struct scan s = scan_of(text, len), line;

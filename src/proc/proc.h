@@ -214,6 +214,27 @@ int proc_fdinfo_parse(const char *text, size_t len, struct proc_fdinfo *ret);
 void proc_fdinfo_release(struct proc_fdinfo *f);
 /* The unsigned value (decimal, 0x or octal as strtoull with base) of line "<key>:" in info text. */
 bool proc_field_u64(const char *text, const char *key, int base, uint64_t *ret);
+/* The same of a line "<key>: (seconds, nanoseconds)"; INT64_MAX at most. */
+bool proc_field_time(const char *text, const char *key, uint64_t *ret_ns);
+
+/* The registrations of an epoll ("tfd:" lines of info text), in the kernel's order. */
+struct proc_epoll_item {
+	uint32_t fd, events;
+	uint64_t data, ino;
+	unsigned dev_major, dev_minor;
+};
+int proc_epoll_items(const char *text, struct proc_epoll_item **ret, size_t *ret_n);
+
+/* The watches of an inotify ("inotify wd:" lines). */
+struct proc_inotify_watch {
+	uint32_t wd, mask;
+	uint64_t ino;
+	unsigned dev_major, dev_minor;
+	int handle_type;
+	unsigned handle_len; /* 0: none */
+	uint8_t handle[128];
+};
+int proc_inotify_watches(const char *text, struct proc_inotify_watch **ret, size_t *ret_n);
 
 /* Ascending descriptor numbers of fd/. */
 int proc_fds(int dir, int **ret, size_t *ret_n, struct err *err);

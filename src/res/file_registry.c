@@ -7,11 +7,17 @@ const struct file_ops *const file_registry[] = {
 	&pathonly_file_ops, /* whatever it refers to */
 	&terminal_file_ops,
 	&chardev_file_ops,
+	&pidfd_file_ops,
 	&memfd_file_ops,
 	&regular_file_ops,
 	&directory_file_ops,
 	&pipe_file_ops,
 	&unixpair_file_ops,
+	&epoll_file_ops,
+	&eventfd_file_ops,
+	&timerfd_file_ops,
+	&signalfd_file_ops,
+	&inotify_file_ops,
 	&unsupported_file_ops,
 	NULL,
 };

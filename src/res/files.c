@@ -27,8 +27,8 @@
 struct holder {
 	struct tracee *t;
 	pid_t tid;
-	int pidfd; /* of that thread; owned only if it is not the tracee's */
-	int dir;   /* /proc/PID/task/TID */
+	int pidfd;		       /* of that thread; owned only if it is not the tracee's */
+	int dir;		       /* /proc/PID/task/TID */
 	const Cpx__FdTable *inherited; /* the parent's, NULL if unknown */
 };
 
@@ -221,13 +221,11 @@ static int search_marked(struct file_table *ft, const struct fd_probe *p, size_t
 	return 0;
 }
 
-static int search(struct file_table *ft, const struct fd_probe *p, pid_t tid, size_t *ret,
-		  struct err *err)
+/* The same by kcmp(2); -EPERM when that is denied. */
+static int search_ordered(const struct file_table *ft, const struct fd_probe *p, pid_t tid,
+			  size_t low, size_t high, size_t *ret)
 {
-	size_t lo = key_bound(ft, p, false), hi = key_bound(ft, p, true);
-	size_t low = lo, high = hi;
-
-	while (!ft->kcmp_denied && low < high) {
+	while (low < high) {
 		size_t mid = low + (high - low) / 2;
 		const struct file_entry *e = ft->sorted[mid];
 		int r = kcmp(e->tid, tid, KCMP_FILE, e->fd, p->fd);
@@ -241,12 +239,35 @@ static int search(struct file_table *ft, const struct fd_probe *p, pid_t tid, si
 		else if (r == 2)
 			high = mid;
 		else
-			ft->kcmp_denied = true;
+			return -EPERM;
 	}
-	if (ft->kcmp_denied)
-		return search_marked(ft, p, lo, hi, ret, err);
 	*ret = low;
 	return 0;
+}
+
+static int search(struct file_table *ft, const struct fd_probe *p, pid_t tid, size_t *ret,
+		  struct err *err)
+{
+	size_t lo = key_bound(ft, p, false), hi = key_bound(ft, p, true);
+	int r = ft->kcmp_denied ? -EPERM : search_ordered(ft, p, tid, lo, hi, ret);
+
+	if (r >= 0)
+		return r;
+	ft->kcmp_denied = true;
+	return search_marked(ft, p, lo, hi, ret, err);
+}
+
+struct file_entry *files_find_same(const struct dump_ctx *c, const struct fd_probe *p, pid_t tid)
+{
+	const struct file_table *ft = c->files;
+	size_t at, lo = key_bound(ft, p, false), hi = key_bound(ft, p, true);
+
+	return search_ordered(ft, p, tid, lo, hi, &at) == 1 ? ft->sorted[at] : NULL;
+}
+
+void files_watch_same(struct dump_ctx *c)
+{
+	c->files->watch_same = true;
 }
 
 static int insert_at(void *array, size_t *n, size_t *max, size_t at, const void *item, size_t size)
@@ -368,8 +389,7 @@ static int collect_probed(struct dump_ctx *c, const struct holder *h, const stru
 	return r < 0 ? r : append_fd(table, p, e->file->id, err);
 }
 
-/* The file that a table has at a number, 0: none. */
-static uint32_t file_at(const Cpx__FdTable *t, uint32_t fd)
+uint32_t files_at(const Cpx__FdTable *t, uint32_t fd)
 {
 	size_t lo = 0, hi = t ? t->n_fd : 0;
 
@@ -390,7 +410,7 @@ static uint32_t file_at(const Cpx__FdTable *t, uint32_t fd)
  * locks is known. */
 static struct file_entry *find_inherited(struct dump_ctx *c, const struct holder *h, int fd)
 {
-	uint32_t id = file_at(h->inherited, fd);
+	uint32_t id = files_at(h->inherited, fd);
 	struct file_entry *e = id ? c->files->entry[id - 1] : NULL;
 
 	return e && kcmp(e->tid, h->tid, KCMP_FILE, e->fd, fd) == 0 ? e : NULL;

@@ -79,6 +79,7 @@ struct file_table {
 	struct watch *watch;
 	size_t nwatch, maxwatch;
 	bool kcmp_denied;
+	bool watch_same; /* files_watch_same() */
 	struct unix_diag diag;
 };
 
@@ -86,6 +87,8 @@ struct file_table {
 struct file_table *files_table_of(struct dump_ctx *c);
 bool files_tree_has(const struct dump_ctx *c, pid_t pid);
 struct file_entry *files_entry(const struct dump_ctx *c, const Cpx__File *f);
+/* The File id that a table (which may be NULL) has at a number, 0: none. */
+uint32_t files_at(const Cpx__FdTable *t, uint32_t fd);
 
 /* Finds or adds. The pointer is valid until the next call. */
 struct ends *files_ends(struct dump_ctx *c, uint64_t dev, uint64_t ino);
@@ -93,6 +96,13 @@ struct ends *files_ends(struct dump_ctx *c, uint64_t dev, uint64_t ino);
 /* After all tables are read, refuses f if a process outside of the tree has a descriptor with this
  * link. */
 int files_watch(struct dump_ctx *c, Cpx__File *f, const char *link, struct err *err);
+
+/* Likewise, if a process outside of the tree has this very description: for kinds whose link does
+ * not tell one from the other. */
+void files_watch_same(struct dump_ctx *c);
+/* The description behind a descriptor that was not collected (p: number, inode, flags) of thread
+ * tid, NULL if there is none in the tree or kcmp(2) is denied. */
+struct file_entry *files_find_same(const struct dump_ctx *c, const struct fd_probe *p, pid_t tid);
 
 /* Refuses "fd N (kind)" of the probed descriptor, and of a known description. Return 0 or -ENOMEM.
  */
@@ -179,8 +189,40 @@ int locks_settle(const Cpx__File *f, const Cpx__Task *task, int fd, struct batch
 		 struct err *err);
 int owner_settle(const Cpx__File *f, int fd, struct batch *b);
 
+/* ---- anon.c: anonymous inodes ---- */
+
+/* name: "[eventfd]", "inotify" */
+bool anon_is(const struct fd_probe *p, const char *name);
+/* fdinfo of our duplicate. */
+int anon_info(struct dump_ctx *c, const struct fd_probe *p, struct proc_fdinfo *ret,
+	      struct err *err);
+/* Takes over fd, which is what a system call returned (errno is reported if that failed), raises it
+ * and sets its status flags. */
+int anon_finish(struct restore_ctx *c, const Cpx__File *f, int fd, int *ret_fd, struct err *err);
+int anon_check(struct restore_ctx *c, const Cpx__File *f, struct err *err); /* nothing to refuse */
+
+/* ---- epoll.c ---- */
+
+/* Numbers that registrations know stay below the base as well: MAX(base, any of them + 1). */
+int epoll_fd_base(const Cpx__File *f, uint32_t base);
+/* Before a table is installed: adds the calls that register what the epolls of the table's task
+ * watch. *done counts registrations; 1 when the batch is full. Numbers below c->fd_base are used
+ * for the moment and left open. */
+int epoll_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, size_t *done,
+		  struct err *err);
+/* Does one of these registrations watch f? */
+bool epoll_needs(const struct restore_ctx *c, const Cpx__FdTable *table, const Cpx__File *f);
+
+/* ---- pidfd.c ---- */
+
+/* Before the registrations: adds the calls by which a task gets the pidfds that it or they need at
+ * c->file_fd[]'s numbers. *next: the index of the File to go on with; 1 when the batch is full. */
+int pidfd_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, size_t *next);
+
 extern const struct file_ops pathonly_file_ops, terminal_file_ops, chardev_file_ops, memfd_file_ops,
 	regular_file_ops, directory_file_ops, pipe_file_ops, unixpair_file_ops,
+	epoll_file_ops, eventfd_file_ops, timerfd_file_ops, signalfd_file_ops, inotify_file_ops,
+	pidfd_file_ops,
 	unsupported_file_ops;
 
 #endif

@@ -5,6 +5,7 @@
  * comes by itself, and get their tables by dup3(2) and close_range(2). What only a task can do for
  * itself (POSIX locks, owners of signals, terminals) is settled when the whole tree stands.
  */
+#include "base/kabi.h"
 #include "res/files.h"
 
 #include <fcntl.h>
@@ -12,6 +13,7 @@
 #include <stdarg.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 
 /* ---- opening ---- */
 
@@ -87,6 +89,8 @@ int files_fd_base(const struct image *im)
 	for (size_t i = 0; i < im->nfd_tables; i++)
 		for (size_t k = 0; k < im->fd_table[i]->n_fd; k++)
 			base = MAX(base, im->fd_table[i]->fd[k]->fd + 1);
+	for (size_t i = 0; i < im->nfiles; i++)
+		base = epoll_fd_base(im->file[i], base);
 	return MIN(base, (uint32_t)INT_MAX);
 }
 
@@ -283,17 +287,45 @@ static int install_one(struct restore_ctx *c, const Cpx__FdTable *t, size_t i, s
 	return 0;
 }
 
-int files_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, int keep_fd,
-		  size_t *cursor, struct err *err)
+static int install_all(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b,
+		       int keep_fd, size_t *at, struct err *err)
 {
 	int r = 0;
 
-	for (; r == 0 && *cursor < table->n_fd; (*cursor)++) {
+	for (; r == 0 && *at < table->n_fd; (*at)++) {
 		if (batch_is_tight(b, 3, 0))
 			return 1;
-		r = install_one(c, table, *cursor, b, keep_fd, err);
+		r = install_one(c, table, *at, b, keep_fd, err);
 	}
-	if (r < 0)
+	return r;
+}
+
+/* What a task does while it still has all files of the tree. done counts those that have been
+ * looked at for pidfds, and then epoll registrations. */
+static int install_first(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b,
+			 size_t *done, struct err *err)
+{
+	size_t registered = *done - MIN(*done, c->image->nfiles);
+	int r = pidfd_install(c, table, b, done);
+
+	if (r == 0) {
+		r = epoll_install(c, table, b, &registered, err);
+		*done = c->image->nfiles + registered;
+	}
+	return r;
+}
+
+/* The cursor is the index in the table and, in its upper half, how much is done before. */
+int files_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, int keep_fd,
+		  size_t *cursor, struct err *err)
+{
+	size_t at = *cursor & UINT32_MAX, done = *cursor >> 32;
+	int r = install_first(c, table, b, &done, err);
+
+	if (r == 0)
+		r = install_all(c, table, b, keep_fd, &at, err);
+	*cursor = at | done << 32;
+	if (r)
 		return r;
 	if (batch_is_tight(b, 2, 0))
 		return 1;
@@ -360,8 +392,12 @@ static int check_call(const struct call *call, struct err *err)
 {
 	int fd = call->arg[0];
 
-	if (call->ret >= 0 ||
-	    call->nr == SYS_ioctl) /* of a terminal: another one may not know or allow it */
+	if (call->ret >= 0)
+		return 0;
+	if (call->nr == SYS_timerfd_settime ||
+	    (call->nr == SYS_ioctl && call->arg[1] == TFD_IOC_SET_TICKS))
+		return err_sys(err, call->ret, "fd %d: cannot be given its timer", fd);
+	if (call->nr == SYS_ioctl) /* of a terminal: another one may not know or allow it */
 		return 0;
 	if (call->nr == SYS_fcntl && call->arg[1] == F_SETLK &&
 	    (call->ret == -EAGAIN || call->ret == -EACCES))

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Who else has it: looks for pipes and sockets of the tree among the descriptors of all processes
- * that are not in the tree (/proc/PID/fd of those that we may read). What is found is refused,
- * naming the process.
+ * Who else has it: looks for pipes, sockets, eventfds ... of the tree among the descriptors of all
+ * processes that are not in the tree (/proc/PID/fd of those that we may read). What is found is
+ * refused, naming the process.
  */
 #include "res/files.h"
 
@@ -31,6 +31,12 @@ static struct watch *find_watch(struct file_table *ft, const char *link)
 	return lo < ft->nwatch && strcmp(ft->watch[lo].link, link) == 0 ? &ft->watch[lo] : NULL;
 }
 
+/* A mask or a process is the same for all who have it: a copy serves as well. */
+static bool is_watched_same(const Cpx__File *f)
+{
+	return f->eventfd || f->timerfd || f->epoll || f->inotify;
+}
+
 static int report(struct dump_ctx *c, struct watch *w, int dir, pid_t pid)
 {
 	const struct file_ops *ops = files_entry(c, w->file)->ops;
@@ -38,11 +44,41 @@ static int report(struct dump_ctx *c, struct watch *w, int dir, pid_t pid)
 
 	files_entry(c, w->file)->is_outside = true;
 	proc_comm(dir, comm, sizeof(comm), NULL);
-	return files_refuse_entry(
-		c, w->file, ops->name,
-		"cannot be checkpointed: process %d (%s), which is outside of "
-		"the tree, has %s open too; dump a common parent of both, or redirect it to a file",
-		pid, comm, w->link);
+	return files_refuse_entry(c, w->file, ops->name,
+				  "cannot be checkpointed: process %d (%s), which is outside of "
+				  "the tree, has %s open too; dump a common parent of both%s",
+				  pid, comm, w->link,
+				  is_watched_same(w->file) ? "" : ", or redirect it to a file");
+}
+
+/* Of those kinds that are shared by more than a name: the description itself. */
+static struct file_entry *find_same(struct dump_ctx *c, int dir, pid_t pid, const char *name,
+				    const char *link)
+{
+	struct fd_probe p = {.fd = atoi(name)};
+	struct proc_fdinfo info = {0};
+	char path[32];
+	int r;
+
+	if (!c->files->watch_same || strncmp(link, "anon_inode:", 11) != 0)
+		return NULL;
+	snprintf(path, sizeof(path), "fd/%d", p.fd);
+	r = fstatat(dir, path, &p.st, 0) < 0 ? -1 : proc_fdinfo(dir, p.fd, &info, NULL);
+	p.flags = info.flags & ~O_CLOEXEC;
+	proc_fdinfo_release(&info);
+	return r < 0 ? NULL : files_find_same(c, &p, pid);
+}
+
+/* What the tree has behind this descriptor of a stranger, if that matters. */
+static int examine(struct dump_ctx *c, int dir, pid_t pid, const char *name, const char *link)
+{
+	struct watch *w = find_watch(c->files, link), same = {.link = (char *)link};
+	struct file_entry *e = w ? files_entry(c, w->file) : find_same(c, dir, pid, name, link);
+
+	if (!e || e->is_outside || (!w && !is_watched_same(e->file)))
+		return 0;
+	same.file = e->file;
+	return report(c, w ? w : &same, dir, pid);
 }
 
 static int scan_process(struct dump_ctx *c, int dir, pid_t pid)
@@ -57,14 +93,11 @@ static int scan_process(struct dump_ctx *c, int dir, pid_t pid)
 		close(fds);
 	while (r == 0 && d && (e = readdir(d))) {
 		ssize_t n = readlinkat(dirfd(d), e->d_name, link, sizeof(link) - 1);
-		struct watch *w;
 
 		if (n <= 0)
 			continue;
 		link[n] = '\0';
-		w = find_watch(c->files, link);
-		if (w && !files_entry(c, w->file)->is_outside)
-			r = report(c, w, dir, pid);
+		r = examine(c, dir, pid, e->d_name, link);
 	}
 	return r;
 }
@@ -75,9 +108,10 @@ int outside_scan(struct dump_ctx *c, struct err *err)
 	size_t n = 0;
 	int r;
 
-	if (c->files->nwatch == 0)
+	if (c->files->nwatch == 0 && !c->files->watch_same)
 		return 0;
-	qsort(c->files->watch, c->files->nwatch, sizeof(*c->files->watch), compare_watch);
+	if (c->files->nwatch)
+		qsort(c->files->watch, c->files->nwatch, sizeof(*c->files->watch), compare_watch);
 	r = proc_pids(c->proc_fd, &pid, &n, err);
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		_cleanup_close_ int dir = -1;

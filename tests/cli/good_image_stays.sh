@@ -4,7 +4,7 @@
 . "$TESTS/harness/cli.sh"
 
 echo "precious" >image
-hold epoll
+hold tcp
 quietly cpx dump $pid -o image
 cat image
 quietly cpx dump $pid -o no/such/directory/image

@@ -49,13 +49,21 @@ static void feed_status(const char *text, size_t len)
 
 static void feed_fdinfo(const char *text, size_t len)
 {
+	struct proc_inotify_watch *watch;
+	struct proc_epoll_item *item;
 	struct proc_fdinfo f;
 	uint64_t v;
+	size_t n;
 
 	if (proc_fdinfo_parse(text, len, &f) < 0)
 		return;
 	must(strlen(f.text) <= len);
 	(void)proc_field_u64(f.text, "eventfd-count", 16, &v);
+	(void)proc_field_time(f.text, "it_value", &v);
+	if (proc_epoll_items(f.text, &item, &n) == 0)
+		free(item);
+	if (proc_inotify_watches(f.text, &watch, &n) == 0)
+		free(watch);
 	proc_fdinfo_release(&f);
 }
 

@@ -69,6 +69,14 @@ class PythonPool(Program):
         return ["python3", f"{JOBS}/pool.py", "result", "110"]
 
 
+class PythonEvents(Program):
+    name = "python-events"
+    needs = ("python3",)
+
+    def argv(self):
+        return ["python3", f"{JOBS}/events.py", "result", "100"]
+
+
 class BashPipeline(Program):
     name = "bash-pipeline"
     needs = ("bash", "gzip", "sha256sum")
@@ -201,4 +209,5 @@ class JvmPlain(Jvm):
     modes = ("kill-restore",)
 
 
-PROGRAMS = [PythonThreads(), PythonPool(), BashPipeline(), Perl(), Sqlite(), SqliteWal(), MakeGcc(), Jvm(), JvmPlain()]
+PROGRAMS = [PythonThreads(), PythonPool(), PythonEvents(), BashPipeline(), Perl(), Sqlite(), SqliteWal(),
+            MakeGcc(), Jvm(), JvmPlain()]

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fanotify.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static int tcp_listener(void)
@@ -71,17 +73,40 @@ static int signals(void)
 
 static int inotify(void)
 {
-	return inotify_init1(0);
+	int fd = inotify_init1(0);
+
+	return inotify_add_watch(fd, ".", IN_DELETE_SELF) < 0 ? -1 : fd;
 }
 
-static int pidfd(void)
+/* An inotify with an event: that its only watch has gone. */
+static int queued(void)
 {
-	return syscall(SYS_pidfd_open, getpid(), 0);
+	int fd = inotify();
+
+	return inotify_rm_watch(fd, 1) < 0 ? -1 : fd;
+}
+
+static int pidfd_of_parent(void)
+{
+	return syscall(SYS_pidfd_open, getppid(), 0);
 }
 
 static int proc_file(void)
 {
 	return open("/proc/self/status", O_RDONLY);
+}
+
+/* An epoll in which a one-shot event of a pipe was reported, of which nothing is left to read. */
+static int fired(void)
+{
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLONESHOT};
+	int fd = epoll_create1(EPOLL_CLOEXEC), end[2];
+	char c;
+
+	if (fd < 0 || pipe(end) < 0 || epoll_ctl(fd, EPOLL_CTL_ADD, end[0], &ev) < 0 || write(end[1], "x", 1) != 1 ||
+	    epoll_wait(fd, &ev, 1, -1) != 1 || read(end[0], &c, 1) != 1)
+		return -1;
+	return fd;
 }
 
 /* A child of vfork(2), for which the parent waits in the kernel. Takes no descriptor but one of /dev/null. */
@@ -95,8 +120,8 @@ static const struct {
 	int (*open)(void);
 } kind[] = {
 	{"tcp", tcp_listener}, {"udp", udp}, {"netlink", netlink}, {"unix", unix_listener}, {"epoll", epoll},
-	{"eventfd", event}, {"timerfd", timer}, {"signalfd", signals}, {"inotify", inotify}, {"pidfd", pidfd},
-	{"proc", proc_file}, {"vfork", vforked},
+	{"eventfd", event}, {"timerfd", timer}, {"signalfd", signals}, {"inotify", inotify}, {"parent", pidfd_of_parent}, {"queued", queued},
+	{"proc", proc_file}, {"vfork", vforked}, {"fired", fired}, {"outsider", vforked},
 };
 
 static int hold(const char *name, int number)
@@ -116,6 +141,26 @@ static int hold(const char *name, int number)
 	return -EINVAL;
 }
 
+/* A process outside of the tree that has all of it too, as long as we live. */
+static void start_outsider(void)
+{
+	pid_t target = getpid(), pid = fork();
+	struct pollfd p = {.events = POLLIN};
+
+	if (pid > 0)
+		waitpid(pid, NULL, 0);
+	if (pid)
+		return;
+	pid = fork();
+	if (pid > 0) {
+		printf("outsider %d\n", pid);
+		exit(0);
+	}
+	p.fd = syscall(SYS_pidfd_open, target, 0);
+	poll(&p, 1, -1);
+	_exit(0);
+}
+
 static void end(int signo)
 {
 	_exit(signo);
@@ -133,6 +178,8 @@ int main(int argc, char **argv)
 			return 77;
 		}
 	}
+	if (argc > 1 && !strcmp(argv[1], "outsider"))
+		start_outsider();
 	printf("ready\n");
 	fflush(stdout);
 	if (argc > 1 && !strcmp(argv[1], "vfork") && vfork() == 0)

@@ -12,7 +12,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -770,11 +769,6 @@ static void test_no_kcmp(void **state)
 
 /* ---- unknown kinds ---- */
 
-static void eventfd_setup(int task)
-{
-	place(eventfd(3, 0), 10);
-}
-
 static void tcp_setup(int task)
 {
 	place(socket(AF_INET, SOCK_STREAM, 0), 10);
@@ -782,8 +776,6 @@ static void tcp_setup(int task)
 
 static void test_unknown(void **state)
 {
-	stage_play(&(struct scene){.setup = eventfd_setup,
-				   .refused = "fd 10 (eventfd): cannot be checkpointed"});
 	stage_play(&(struct scene){.setup = tcp_setup,
 				   .refused = "fd 10 (TCP socket): cannot be checkpointed"});
 }

@@ -137,6 +137,41 @@ static void test_fdinfo(void **state)
 	proc_fdinfo_release(&f);
 }
 
+/* As Linux 6.18 shows them. */
+static void test_fdinfo_kinds(void **state)
+{
+	static const char epoll[] =
+		"pos:\t0\nflags:\t02000002\nmnt_id:\t17\nino:\t1038\n"
+		"tfd:        3 events: 40000000 data:                3  pos:0 ino:40e sdev:10\n"
+		"tfd:      900 events:       19 data: 7f5f00000005aaaa  pos:-1 ino:1a2b3 sdev:fe00001\n";
+	static const char inotify[] =
+		"inotify wd:2a ino:13 sdev:fe00000 mask:80000100 ignored_mask:0 fhandle-bytes:8 "
+		"fhandle-type:1 f_handle:13000000a0bC0d00\n"
+		"inotify wd:1 ino:3c51a sdev:10 mask:100 ignored_mask:0 \n";
+	struct proc_inotify_watch *watch;
+	struct proc_epoll_item *item;
+	uint64_t ns;
+	size_t n;
+
+	assert_int_equal(proc_epoll_items(epoll, &item, &n), 0);
+	assert_int_equal(n, 2);
+	assert_true(item[0].fd == 3 && item[0].events == 0x40000000 && item[0].dev_minor == 16);
+	assert_true(item[1].fd == 900 && item[1].data == 0x7f5f00000005aaaa);
+	assert_true(item[1].ino == 0x1a2b3 && item[1].dev_major == 0xfe && item[1].dev_minor == 1);
+	free(item);
+	assert_int_equal(proc_epoll_items("tfd: 3 events: q\n", &item, &n), -EBADMSG);
+	assert_int_equal(proc_inotify_watches(inotify, &watch, &n), 0);
+	assert_int_equal(n, 2);
+	assert_true(watch[0].wd == 42 && watch[0].mask == 0x80000100 && watch[0].handle_len == 8);
+	assert_true(watch[0].handle[0] == 0x13 && watch[0].handle[5] == 0xbc);
+	assert_true(watch[1].wd == 1 && watch[1].handle_len == 0);
+	free(watch);
+	assert_int_equal(proc_inotify_watches("inotify wd:1 ino:2\n", &watch, &n), -EBADMSG);
+	assert_true(proc_field_time("it_value: (4, 999948741)\n", "it_value", &ns));
+	assert_true(ns == 4999948741);
+	assert_false(proc_field_time("it_value: 4\n", "it_value", &ns));
+}
+
 static void test_lists(void **state)
 {
 	_cleanup_close_ int tree = open_tree(), dir = open_recorded();
@@ -370,6 +405,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_stat),	    cmocka_unit_test(test_status),
 		cmocka_unit_test(test_maps),	    cmocka_unit_test(test_fdinfo),
+		cmocka_unit_test(test_fdinfo_kinds),
 		cmocka_unit_test(test_lists),	    cmocka_unit_test(test_timers),
 		cmocka_unit_test(test_small_files), cmocka_unit_test(test_auxv),
 		cmocka_unit_test(test_gone),	    cmocka_unit_test(test_malformed),

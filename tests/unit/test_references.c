@@ -136,11 +136,55 @@ static void test_unbroken(void **state)
 	free(data);
 }
 
+static int open_sample(struct sample *s)
+{
+	struct image_writer_options o = {CODEC_LZ4};
+	struct err err = ERR_INIT;
+	uint8_t *data;
+	size_t size;
+	int r;
+
+	assert_int_equal(sample_make(s, &o, &data, &size, &err), 0);
+	r = open_image(data, size, &err);
+	free(data);
+	return r;
+}
+
+/* What an epoll watches and whose pidfd it is must be there. */
+static void test_events(void **state)
+{
+	Cpx__EpollItem item = CPX__EPOLL_ITEM__INIT, *items[] = {&item};
+	Cpx__Epoll epoll = CPX__EPOLL__INIT;
+	Cpx__PidFd pidfd = CPX__PID_FD__INIT;
+	struct sample s;
+
+	sample_init(&s);
+	epoll.item = items;
+	epoll.n_item = 1;
+	s.file[0].regular = NULL;
+	s.file[0].epoll = &epoll;
+	item.file = 2;
+	assert_int_equal(open_sample(&s), 0);
+	item.file = 50;
+	assert_int_equal(open_sample(&s), -EBADMSG);
+	item.file = 2;
+	item.fd = 1U << 30;
+	assert_int_equal(open_sample(&s), -EBADMSG);
+	s.file[0].epoll = NULL;
+	s.file[0].pidfd = &pidfd;
+	assert_int_equal(open_sample(&s), 0);
+	pidfd.pid = 102;
+	assert_int_equal(open_sample(&s), 0);
+	pidfd.pid = 1234;
+	assert_int_equal(open_sample(&s), -EBADMSG);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_references),
 		cmocka_unit_test(test_unbroken),
+		cmocka_unit_test(test_events),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
