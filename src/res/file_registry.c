@@ -11,7 +11,7 @@ const struct file_ops *const file_registry[] = {
 	&regular_file_ops,
 	&directory_file_ops,
 	&pipe_file_ops,
-	&unixpair_file_ops,
+	&unix_file_ops,
 	&unsupported_file_ops,
 	NULL,
 };

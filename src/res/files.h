@@ -16,15 +16,27 @@ struct unix_diag_info {
 	bool has_peer;	   /* connected at some time */
 	uint8_t state;	   /* TCP_ESTABLISHED ... */
 	uint8_t shutdown;  /* 1: receive, 2: send */
+	bool has_file;	   /* bound to a path, or accepted from such a one */
+	uint32_t file_ino;
+	uint32_t backlog; /* of a listener */
+};
+
+/* A connection that nobody has accepted yet. */
+struct unix_waiting {
+	uint32_t listener, client; /* client 0: it is closed already */
 };
 
 /* Zeroed at first. */
 struct unix_diag {
 	struct unix_diag_info *info; /* ascending by inode */
 	size_t n, max;
+	struct unix_waiting *waiting; /* those of one listener in their order */
+	size_t nwaiting, maxwaiting;
 	bool is_loaded;
 };
 int unix_diag_get(struct unix_diag *d, uint32_t ino, struct unix_diag_info *ret, struct err *err);
+/* After unix_diag_get(): the listener at which the client waits, 0: none. */
+uint32_t unix_diag_listener(const struct unix_diag *d, uint32_t client);
 void unix_diag_release(struct unix_diag *d);
 
 /* ---- dump side: files.c ---- */
@@ -38,6 +50,7 @@ struct file_entry {
 	int fd;		  /* -1: mapped */
 	uint64_t dev, ino;
 	bool is_outside; /* a process outside of the tree has it too, and that is refused already */
+	int in_flight;	 /* on its way in a message: ours, at which it was first seen; owned, -1 */
 };
 
 /* Both ends of a pipe, or a socket: what is known about an inode while the tables are read. */
@@ -93,6 +106,11 @@ struct ends *files_ends(struct dump_ctx *c, uint64_t dev, uint64_t ino);
 /* After all tables are read, refuses f if a process outside of the tree has a descriptor with this
  * link. */
 int files_watch(struct dump_ctx *c, Cpx__File *f, const char *link, struct err *err);
+
+/* A descriptor that came out of a queue: finds or adds its description. Takes fd over. t: the task
+ * that would receive it. */
+int files_add_in_flight(struct dump_ctx *c, struct tracee *t, int fd, uint32_t *ret_id,
+			struct err *err);
 
 /* Refuses "fd N (kind)" of the probed descriptor, and of a known description. Return 0 or -ENOMEM.
  */
@@ -180,7 +198,7 @@ int locks_settle(const Cpx__File *f, const Cpx__Task *task, int fd, struct batch
 int owner_settle(const Cpx__File *f, int fd, struct batch *b);
 
 extern const struct file_ops pathonly_file_ops, terminal_file_ops, chardev_file_ops, memfd_file_ops,
-	regular_file_ops, directory_file_ops, pipe_file_ops, unixpair_file_ops,
+	regular_file_ops, directory_file_ops, pipe_file_ops, unix_file_ops,
 	unsupported_file_ops;
 
 #endif
