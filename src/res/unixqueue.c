@@ -13,6 +13,7 @@
 
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #define MESSAGE_MAX ((size_t)1 << 20)
 #define FDS_MAX	    253 /* SCM_MAX_FD of include/net/scm.h */
@@ -127,26 +128,20 @@ static int record(struct dump_ctx *c, const struct fd_probe *p, const void *data
 
 /* ---- streams ---- */
 
-/* A look goes on from one buffer to the next, up to one with descriptors (which may not be the
- * first), or of another sender when credentials are passed (unix_stream_read_generic()). Finds how
- * many bytes come before that with descriptors: they belong to its first byte. */
-static size_t bytes_before_fds(int fd, uint8_t *buf, size_t at, size_t n)
+/* A look goes on from one buffer to the next, up to one with descriptors or, when credentials are
+ * passed, one of another sender; and it tells of descriptors even where it stops short of them
+ * (unix_stream_read_generic()). They belong to the first byte of their buffer, the last of n bytes.
+ * Where that begins tells a place that cannot be written to: all whole buffers before it are
+ * copied. */
+static size_t bytes_before_fds(int fd, uint8_t *buf, size_t at, size_t n, void *nowhere)
 {
-	size_t lo = 0, hi = n; /* the first lo bytes are without, lo + 1 .. hi not known */
-	struct look l;
+	struct iovec iov[2] = {{buf, n - 1}, {nowhere, 1}};
+	struct msghdr m = {.msg_iov = iov, .msg_iovlen = 2};
+	ssize_t whole;
 
-	while (hi - lo > 1) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		unix_set_option(fd, SO_PEEK_OFF, at);
-		look(fd, buf, mid, &l);
-		if (l.nfds)
-			hi = mid;
-		else
-			lo = mid;
-		close_fds(&l);
-	}
-	return lo;
+	unix_set_option(fd, SO_PEEK_OFF, at);
+	whole = recvmsg(fd, &m, MSG_PEEK | MSG_DONTWAIT);
+	return MAX(whole, 0);
 }
 
 static int look_again(int fd, uint8_t *buf, size_t at, size_t n, struct look *l, struct err *err)
@@ -157,30 +152,44 @@ static int look_again(int fd, uint8_t *buf, size_t at, size_t n, struct look *l,
 	return l->n == (ssize_t)n ? 0 : err_set(err, -EIO, "its queue changes");
 }
 
-static int peek_stream(struct dump_ctx *c, const struct fd_probe *p, Cpx__UnixSocket *b,
-		       size_t pending, struct look *l, struct err *err)
+static int peek_all(struct dump_ctx *c, const struct fd_probe *p, Cpx__UnixSocket *b,
+		    size_t pending, uint8_t *buf, void *nowhere, struct look *l, struct err *err)
 {
-	_cleanup_free_ uint8_t *buf = malloc(pending + 1);
 	size_t done = 0, before;
 	int r = 0;
 
-	if (!buf)
-		return err_nomem(err);
 	/* Never beyond what is there: that would take a pending error. */
 	while (r == 0 && done < pending) {
 		look(p->dup, buf, pending - done, l);
 		if (l->n <= 0)
-			return err_set(err, -EIO, "its queue holds %zu bytes, of which %zu could be read",
+			return err_set(err, -EIO,
+				       "its queue holds %zu bytes, of which %zu could be read",
 				       pending, done);
-		before = l->nfds ? bytes_before_fds(p->dup, buf, done, l->n) : 0;
+		before = l->nfds ? bytes_before_fds(p->dup, buf, done, l->n, nowhere) : 0;
 		if (l->nfds)
 			r = look_again(p->dup, buf, done, before ? before : (size_t)l->n, l, err);
-		if (r == 0 && l->is_cut)
+		if (before)
+			close_fds(l);
+		if (r == 0 && l->is_cut && !before)
 			return err_set(err, -EMFILE, "too many descriptors are on their way");
 		if (r == 0)
 			r = record(c, p, buf, l, b, err);
 		done += l->n;
 	}
+	return r;
+}
+
+static int peek_stream(struct dump_ctx *c, const struct fd_probe *p, Cpx__UnixSocket *b,
+		       size_t pending, struct look *l, struct err *err)
+{
+	_cleanup_free_ uint8_t *buf = malloc(pending);
+	void *nowhere = mmap(NULL, CPX_PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int r;
+
+	if (nowhere == MAP_FAILED)
+		return err_nomem(err);
+	r = buf ? peek_all(c, p, b, pending, buf, nowhere, l, err) : err_nomem(err);
+	munmap(nowhere, CPX_PAGE_SIZE);
 	return r;
 }
 
