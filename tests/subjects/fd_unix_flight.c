@@ -102,8 +102,8 @@ static int speaker(void *arg)
 
 	send_with((long)arg, "credentials", NULL, 0, &me);
 	subject_child_ready();
-	for (;;)
-		pause();
+	pause();
+	return 0;
 }
 
 int main(int argc, char **argv)
