@@ -15,7 +15,6 @@
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <sys/pidfd.h>
 #include <sys/syscall.h>
 
@@ -93,48 +92,6 @@ bool files_tree_has(const struct dump_ctx *c, pid_t pid)
 struct file_entry *files_entry(const struct dump_ctx *c, const Cpx__File *f)
 {
 	return c->files->entry[f->id - 1];
-}
-
-/* ---- refusals ---- */
-
-__attribute__((format(printf, 6, 0))) static int refuse_fd(struct dump_ctx *c,
-							   const struct tracee *t, int fd,
-							   const char *kind, const char *link,
-							   const char *fmt, va_list ap)
-{
-	char object[512], reason[5120];
-
-	if (fd >= 0)
-		snprintf(object, sizeof(object), "fd %d (%s)", fd, kind);
-	else
-		snprintf(object, sizeof(object), "mapping of %s", link ? link : kind);
-	vsnprintf(reason, sizeof(reason), fmt, ap);
-	return refuse(c->refusals, t->pid, t->comm, object, "%s", reason);
-}
-
-int files_refuse(struct dump_ctx *c, const struct fd_probe *p, const char *kind, const char *fmt,
-		 ...)
-{
-	va_list ap;
-	int r;
-
-	va_start(ap, fmt);
-	r = refuse_fd(c, p->t, p->fd, kind, p->link, fmt, ap);
-	va_end(ap);
-	return r;
-}
-
-int files_refuse_entry(struct dump_ctx *c, const Cpx__File *f, const char *kind, const char *fmt,
-		       ...)
-{
-	const struct file_entry *e = files_entry(c, f);
-	va_list ap;
-	int r;
-
-	va_start(ap, fmt);
-	r = refuse_fd(c, e->t, e->fd, kind, NULL, fmt, ap);
-	va_end(ap);
-	return r;
 }
 
 /* ---- the table of descriptions ---- */
@@ -382,7 +339,7 @@ static int probe_own(struct dump_ctx *c, struct tracee *t, int fd, struct fd_pro
 	if (r < 0)
 		return r;
 	_cleanup_close_ int dir = self.dir;
-	*p = (struct fd_probe){.t = t, .fd = fd, .dup = fd};
+	*p = (struct fd_probe){.t = t, .fd = fd, .dup = fd, .is_in_flight = true};
 	r = proc_fdinfo(dir, fd, info, err);
 	if (r < 0)
 		return r;

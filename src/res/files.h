@@ -112,6 +112,8 @@ int files_watch(struct dump_ctx *c, Cpx__File *f, const char *link, struct err *
 int files_add_in_flight(struct dump_ctx *c, struct tracee *t, int fd, uint32_t *ret_id,
 			struct err *err);
 
+/* ---- files_refuse.c ---- */
+
 /* Refuses "fd N (kind)" of the probed descriptor, and of a known description. Return 0 or -ENOMEM.
  */
 int files_refuse(struct dump_ctx *c, const struct fd_probe *p, const char *kind, const char *fmt,

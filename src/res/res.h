@@ -143,6 +143,7 @@ struct fd_probe {
 	unsigned flags;	/* from fdinfo, O_CLOEXEC removed */
 	uint64_t pos;
 	bool cloexec;
+	bool is_in_flight; /* out of a message: fd is ours, and dup the same */
 };
 
 struct file_ops {

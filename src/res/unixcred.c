@@ -90,16 +90,18 @@ static int nothing(void *arg)
 	return 0;
 }
 
+static bool has_our_ids(const Cpx__UnixCred *cred)
+{
+	return cred->uid == geteuid() && cred->gid == getegid();
+}
+
 int unix_as(const Cpx__UnixCred *cred, int (*fn)(void *arg), void *arg)
 {
-	bool is_us = !cred || ((!cred->pid || cred->pid == (uint32_t)getpid()) &&
-			       cred->uid == geteuid() && cred->gid == getegid());
-	pid_t pid;
-
-	if (is_us)
+	if (!cred)
 		return fn(arg);
-	pid = cred->pid == (uint32_t)getpid() ? 0 : cred->pid;
-	if (pid && in_child(pid, NULL, nothing, NULL) < 0)
-		pid = 0;
-	return in_child(pid, cred, fn, arg);
+	if (cred->pid && cred->pid != (uint32_t)getpid() &&
+	    in_child(cred->pid, NULL, nothing, NULL) == 0)
+		return in_child(cred->pid, cred, fn, arg);
+	/* The ids at least. */
+	return has_our_ids(cred) ? fn(arg) : in_child(0, cred, fn, arg);
 }

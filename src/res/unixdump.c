@@ -3,10 +3,10 @@
  * Unix sockets of all types, dump side: pairs, named, listening, connected to each other, with what
  * is queued in them, and with connections that wait to be accepted.
  *
- * Names are read from a duplicate, peers and waiting connections by sock_diag. Refused: peers outside
- * of the tree, what nobody can see (data sent before accept(2)), and states that cannot be made again
- * by the calls that there are. unixname.c, unixqueue.c, unixcred.c, unixoption.c say what they cannot
- * keep.
+ * Names are read from a duplicate, peers and waiting connections by sock_diag. Refused: peers
+ * outside of the tree, what nobody can see (data sent before accept(2)), and states that cannot be
+ * made again by the calls that there are. unixname.c, unixqueue.c, unixcred.c, unixoption.c say
+ * what they cannot keep.
  */
 #include "res/unix.h"
 
@@ -181,7 +181,7 @@ static bool is_pair(const Cpx__UnixSocket *a, const Cpx__UnixSocket *b)
 /* A listener and all that were accepted from it have one name. */
 static bool is_shared_name(const struct dump_ctx *c, const Cpx__UnixSocket *b)
 {
-	for (size_t i = 0; i < files_count(c); i++) {
+	for (size_t i = 0; b->name.len && i < files_count(c); i++) {
 		const Cpx__UnixSocket *s = files_get(c, i)->unix_socket;
 
 		if (s && s != b && s->type == b->type && unix_same_name(&s->name, &b->name))
@@ -190,8 +190,8 @@ static bool is_shared_name(const struct dump_ctx *c, const Cpx__UnixSocket *b)
 	return false;
 }
 
-/* Which end of a connection was accepted is not told. The other may have a name too, mostly one that
- * the kernel has chosen: five hexadecimal digits (unix_autobind()). */
+/* Which end of a connection was accepted is not told. The other may have a name too, mostly one
+ * that the kernel has chosen: five hexadecimal digits (unix_autobind()). */
 static bool looks_accepted(const struct dump_ctx *c, const Cpx__UnixSocket *b,
 			   const ProtobufCBinaryData *peer_name)
 {
@@ -221,8 +221,9 @@ static int complete_stream(struct dump_ctx *c, Cpx__File *f)
 	Cpx__File *peer = in_tree(c, f, b->peer_ino);
 
 	if (b->peer_ino && (!peer || !is_pair(b, peer->unix_socket)))
-		return refuse_socket(c, f, "its peer is not in the tree (in a process that cpx may "
-					   "not look at, or on its way in a message)");
+		return refuse_socket(c, f,
+				     "its peer is not in the tree (in a process that cpx may "
+				     "not look at, or on its way in a message)");
 	if (!b->unconnected && !unix_diag_listener(&c->files->diag, b->ino))
 		find_accepted(c, b, peer ? peer->unix_socket : NULL);
 	return 0;
@@ -240,16 +241,19 @@ static int complete_datagram(struct dump_ctx *c, Cpx__File *f)
 {
 	const Cpx__UnixSocket *b = f->unix_socket;
 	const Cpx__File *peer = in_tree(c, f, b->peer_ino);
-	bool made_as_pair = b->peer_cred && (peer ? is_pair(b, peer->unix_socket) : !b->peer_name.len);
+	bool made_as_pair =
+		b->peer_cred && (peer ? is_pair(b, peer->unix_socket) : !b->peer_name.len);
 
 	if (b->peer_ino && !peer)
-		return refuse_socket(c, f, "its peer is not in the tree (in a process that cpx may "
-					   "not look at, or on its way in a message)");
+		return refuse_socket(c, f,
+				     "its peer is not in the tree (in a process that cpx may "
+				     "not look at, or on its way in a message)");
 	if (made_as_pair)
 		return is_from(b, &b->peer_name)
 			       ? 0
-			       : refuse_socket(c, f, "it is one of a pair and holds messages of "
-						     "others");
+			       : refuse_socket(c, f,
+					       "it is one of a pair and holds messages of "
+					       "others");
 	if (b->peer_cred)
 		return refuse_socket(c, f, "it was one of a pair and then connected elsewhere");
 	if (!b->unconnected && !b->peer_name.len)
@@ -267,8 +271,9 @@ static int complete_listener(struct dump_ctx *c, Cpx__File *f)
 					     "a connection waits to be accepted whose other end is "
 					     "closed already; try again in a moment");
 		else if (!in_tree(c, f, b->pending[i]))
-			return refuse_socket(c, f, "a connection of a process outside of the tree "
-						   "waits to be accepted");
+			return refuse_socket(c, f,
+					     "a connection of a process outside of the tree "
+					     "waits to be accepted");
 	return 0;
 }
 
@@ -291,8 +296,9 @@ static int complete_message(struct dump_ctx *c, Cpx__File *f, const Cpx__UnixMes
 				     m->cred->pid);
 	for (size_t i = 0; i < m->n_file; i++)
 		if (files_get(c, m->file[i] - 1)->owner && !is_in_a_table(c, m->file[i]))
-			return refuse_socket(c, f, "a descriptor with an owner (F_SETOWN) is on "
-						   "its way through it and in no task");
+			return refuse_socket(c, f,
+					     "a descriptor with an owner (F_SETOWN) is on "
+					     "its way through it and in no task");
 	return 0;
 }
 

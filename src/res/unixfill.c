@@ -143,9 +143,8 @@ static int send_all(struct restore_ctx *c, const struct unix_part *p, struct err
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < b->n_message; i++) {
-		r = b->type == SOCK_DGRAM && !p->is_pair
-			    ? send_datagram(c, p, b->message[i], err)
-			    : send_by_peer(c, p, b->message[i], err);
+		r = b->type == SOCK_DGRAM && !p->is_pair ? send_datagram(c, p, b->message[i], err)
+							 : send_by_peer(c, p, b->message[i], err);
 		if (r < 0)
 			return err_context(err, "what was queued (message %zu of %zu)", i + 1,
 					   b->n_message);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Unix sockets, restore side: all of the image are made at once, when the first is asked for. Pairs
- * by socketpair(2), others by socket(2), bind(2), listen(2); connections by connect(2) and accept(2)
- * at the listener or, where there is none any more, at a stand-in with its name. Each call whose
- * maker the kernel remembers is made with his PID (unixcred.c). Queues, connected datagram sockets,
- * options and shutdown come in unixfill.c.
+ * by socketpair(2), others by socket(2), bind(2), listen(2); connections by connect(2) and
+ * accept(2) at the listener or, where there is none any more, at a stand-in with its name. Each
+ * call whose maker the kernel remembers is made with his PID (unixcred.c). Queues, connected
+ * datagram sockets, options and shutdown come in unixfill.c.
  */
 #include "res/unix.h"
 
@@ -18,7 +18,7 @@
 /* A socket of the image that holds this name, or will. */
 static bool is_owned(const struct restore_ctx *c, const ProtobufCBinaryData *name, uint32_t type)
 {
-	for (size_t i = 0; i < c->image->nfiles; i++) {
+	for (size_t i = 0; name->len && i < c->image->nfiles; i++) {
 		const Cpx__UnixSocket *b = c->image->file[i]->unix_socket;
 
 		if (b && b->type == type && !b->accepted && unix_same_name(&b->name, name))
@@ -409,8 +409,7 @@ static int connect_waiting(struct restore_ctx *c, const struct unix_part *listen
 			   struct err *err)
 {
 	const struct unix_part *p = unix_part_find(c->unix_world, ino);
-	const Cpx__Task *t =
-		p ? image_task(c->image, c->file_holder[files_index(c, p->f)]) : NULL;
+	const Cpx__Task *t = p ? image_task(c->image, c->file_holder[files_index(c, p->f)]) : NULL;
 	const Cpx__Creds *creds = t && t->n_thread ? t->thread[0]->creds : NULL;
 	Cpx__UnixCred cred = CPX__UNIX_CRED__INIT;
 

@@ -107,9 +107,8 @@ static bool look_up(struct dump_ctx *c, const struct fd_probe *p, const Protobuf
 	char cwd[PATH_MAX] = "";
 	_cleanup_close_ int dir = -1;
 
-	if (name->data[0] != '/' &&
-	    (proc_open(c->proc_fd, p->t->pid, 0, &dir, NULL) < 0 ||
-	     proc_link(dir, "cwd", cwd, sizeof(cwd), NULL) < 0))
+	if (name->data[0] != '/' && (proc_open(c->proc_fd, p->t->pid, 0, &dir, NULL) < 0 ||
+				     proc_link(dir, "cwd", cwd, sizeof(cwd), NULL) < 0))
 		return false;
 	if (snprintf(path, size, "%s%s%.*s", cwd, *cwd ? "/" : "", (int)name->len,
 		     (const char *)name->data) >= (int)size)
@@ -162,8 +161,7 @@ int unix_file_dump(struct dump_ctx *c, const struct fd_probe *p, const struct un
 		return record_known(path, &st, b, err);
 	if (r != -EPERM)
 		return r;
-	return info->has_file &&
-			       look_up(c, p, &b->name, info->file_ino, path, sizeof(path), &st)
+	return info->has_file && look_up(c, p, &b->name, info->file_ino, path, sizeof(path), &st)
 		       ? record_file(path, &st, b, false, err)
 		       : 0;
 }

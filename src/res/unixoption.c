@@ -16,11 +16,11 @@ static const struct {
 	int option;
 	uint8_t len, fresh;
 } plain[] = {
-	{SO_KEEPALIVE, sizeof(int), 0},	 {SO_BROADCAST, sizeof(int), 0},
-	{SO_REUSEADDR, sizeof(int), 0},	 {SO_OOBINLINE, sizeof(int), 0},
-	{SO_PRIORITY, sizeof(int), 0},	 {SO_TIMESTAMP, sizeof(int), 0},
+	{SO_KEEPALIVE, sizeof(int), 0},	  {SO_BROADCAST, sizeof(int), 0},
+	{SO_REUSEADDR, sizeof(int), 0},	  {SO_OOBINLINE, sizeof(int), 0},
+	{SO_PRIORITY, sizeof(int), 0},	  {SO_TIMESTAMP, sizeof(int), 0},
 	{SO_TIMESTAMPNS, sizeof(int), 0}, {SO_LINGER, sizeof(struct linger), 0},
-	{SO_PASSPIDFD, sizeof(int), 0},	 {SO_PASSRIGHTS, sizeof(int), 1},
+	{SO_PASSPIDFD, sizeof(int), 0},	  {SO_PASSRIGHTS, sizeof(int), 1},
 };
 
 int unix_get_option(int fd, int option)
@@ -109,7 +109,8 @@ static int set_plain(int fd, const Cpx__UnixOption *o)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(plain); i++)
 		if (plain[i].option == (int)o->option && plain[i].len == o->value.len)
-			return setsockopt(fd, SOL_SOCKET, o->option, o->value.data, o->value.len) < 0
+			return setsockopt(fd, SOL_SOCKET, o->option, o->value.data, o->value.len) <
+					       0
 				       ? -errno
 				       : 0;
 	return -EINVAL;
