@@ -29,6 +29,7 @@ struct dump_ctx {
 	struct object_table *objects;
 	struct preview *preview;  /* res/preview.c: mappings as before the freeze; NULL: none */
 	struct attr_cache *attrs; /* res/attr.c: what was read for several attributes; NULL at first */
+	size_t npassing;	/* of the refusals, those of a state that the tree leaves by itself in a moment */
 	bool check_only;	/* cpx check: nothing is injected, only what is seen from outside */
 };
 

@@ -104,7 +104,7 @@ static int refuse_early(struct dump_ctx *c, const struct fd_probe *p, const Cpx_
 				 "cannot be checkpointed: an error is pending (its peer has closed "
 				 "with messages unread); to look at its queue would take it");
 	else if (unix_diag_listener(&c->files->diag, b->ino) &&
-		 (ioctl(p->dup, SIOCOUTQ, &sent) < 0 || sent))
+		 (ioctl(p->dup, SIOCOUTQ, &sent) < 0 || sent) && ++c->npassing)
 		r = files_refuse(c, p, "Unix socket",
 				 "cannot be checkpointed: it has sent data on a connection that is "
 				 "not accepted yet, which nobody can read; try again in a moment");
@@ -266,7 +266,7 @@ static int complete_listener(struct dump_ctx *c, Cpx__File *f)
 	const Cpx__UnixSocket *b = f->unix_socket;
 
 	for (size_t i = 0; i < b->n_pending; i++)
-		if (!b->pending[i])
+		if (!b->pending[i] && ++c->npassing)
 			return refuse_socket(c, f,
 					     "a connection waits to be accepted whose other end is "
 					     "closed already; try again in a moment");
