@@ -12,6 +12,7 @@
 #include "base/kabi.h"
 
 #include <linux/sockios.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -222,6 +223,33 @@ static int peek_messages(struct dump_ctx *c, const struct fd_probe *p, Cpx__Unix
 	return r;
 }
 
+/* ---- without SO_PEEK_OFF ---- */
+
+static bool is_empty(int fd, const Cpx__UnixSocket *b, int pending)
+{
+	struct pollfd pfd = {.fd = fd, .events = POLLIN};
+
+	if (b->type == SOCK_STREAM)
+		return !pending;
+	return poll(&pfd, 1, 0) >= 0 && !(pfd.revents & POLLIN);
+}
+
+/* Mostly a stream holds nothing but bytes: then nothing needs to be set in the socket, and so
+ * nothing to be put back. 1: it holds more. */
+static int peek_bytes(struct dump_ctx *c, const struct fd_probe *p, Cpx__UnixSocket *b,
+		      size_t pending, struct look *l, struct err *err)
+{
+	_cleanup_free_ uint8_t *buf = malloc(pending);
+
+	if (!buf)
+		return err_nomem(err);
+	look(p->dup, buf, pending, l);
+	if (l->n == (ssize_t)pending && !l->nfds && !l->is_cut)
+		return record(c, p, buf, l, b, err);
+	close_fds(l);
+	return 1;
+}
+
 int unix_queue_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__UnixSocket *b,
 		    struct err *err)
 {
@@ -232,8 +260,11 @@ int unix_queue_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__UnixSocke
 		return err_nomem(err);
 	if (ioctl(p->dup, SIOCINQ, &pending) < 0)
 		return err_sys(err, -errno, "cannot ask how much is queued");
-	if (b->type == SOCK_STREAM && !pending)
+	if (is_empty(p->dup, b, pending))
 		return 0;
+	r = b->type == SOCK_STREAM && !b->peek_off ? peek_bytes(c, p, b, pending, l, err) : 1;
+	if (r <= 0)
+		return r;
 	if (unix_set_option(p->dup, SO_PEEK_OFF, 0) < 0)
 		return err_set(err, -EOPNOTSUPP, "cannot look at its queue: no SO_PEEK_OFF");
 	r = b->type == SOCK_STREAM ? peek_stream(c, p, b, pending, l, err)
