@@ -17,8 +17,9 @@
  * third smaller. To a file time counts; down a pipe to another host the bytes do. */
 enum { DEFAULT_LEVEL = 1 };
 
-/* Each waits twice as long as the one before, from a millisecond: a quarter of a second in all. */
-enum { PASSING_TRIES = 8 };
+/* After one to eight milliseconds each, so as not to meet the same moment of a tree that goes in circles; a fifth
+ * of a second in all. Under load a moment without such a state may be one of four. */
+enum { PASSING_TRIES = 40 };
 
 static int look_ahead(struct session *s, struct err *err)
 {
@@ -305,7 +306,7 @@ static int run(struct session *s, bool is_exact, struct job *j, struct cpx_resul
 /* A state in which nobody can look, and which the tree leaves when it runs on, is waited out. */
 static bool wait_out(const struct session *s, unsigned *tries)
 {
-	struct timespec t = {.tv_nsec = 1000000L << *tries};
+	struct timespec t = {.tv_nsec = 1000000L * (1 + *tries % 8)};
 
 	if (!s->refusals.n || s->refusals.n != s->ctx.npassing || *tries >= PASSING_TRIES)
 		return false;
