@@ -510,6 +510,7 @@ int cpx_restore(const struct cpx_restore_options *o, struct cpx_result *r)
 	if (ret == 0)
 		ret = restore(&j, &err);
 	ret = result_set(r, ret, &err, &j.refusals);
+	attrs_restore_release(&j.rt.ctx);
 	image_free(j.image);
 	source_release(&j.source);
 	refusals_release(&j.refusals);
