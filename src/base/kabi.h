@@ -123,4 +123,20 @@ struct kabi_pidfd_info {
 #define MAP_DROPPABLE 0x08
 #endif
 
+/* ---- asm-generic/socket.h ---- */
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD 76
+#endif
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
+#ifndef SCM_PIDFD
+#define SCM_PIDFD 0x04
+#endif
+
+/* ---- linux/un.h ---- */
+#ifndef SIOCUNIXFILE
+#define SIOCUNIXFILE 0x89e0
+#endif
+
 #endif

@@ -74,6 +74,11 @@ static int stage_objects(struct rtree *rt, struct err *err)
 	return r < 0 ? r : objects_finish(&rt->ctx, err);
 }
 
+static int stage_fill(struct rtree *rt, struct err *err)
+{
+	return files_fill(&rt->ctx, err);
+}
+
 static int stage_early(struct rtree *rt, struct err *err)
 {
 	return give_attributes(rt, is_any, NULL, GIVE_EARLY, err);
@@ -156,6 +161,7 @@ static const struct {
 	{"memory", stage_finish_layout},
 	{"names", give_names},
 	{"descriptors", give_descriptors},
+	{"queues", stage_fill},
 	{"terminal", stage_terminal},
 	{"locks and terminals", give_settle},
 	{"stopped tasks", stage_stopped},
@@ -504,6 +510,7 @@ int cpx_restore(const struct cpx_restore_options *o, struct cpx_result *r)
 	if (ret == 0)
 		ret = restore(&j, &err);
 	ret = result_set(r, ret, &err, &j.refusals);
+	attrs_restore_release(&j.rt.ctx);
 	image_free(j.image);
 	source_release(&j.source);
 	refusals_release(&j.refusals);

@@ -9,6 +9,7 @@
 
 #define PID_MAX	    (1u << 22) /* PID_MAX_LIMIT of include/linux/threads.h */
 #define PATH_LIMIT  4096
+#define UNIX_NAME_LIMIT 108 /* sun_path */
 #define NSIG_MAX    64
 #define SIGINFO_LEN 128
 #define FD_LIMIT    (1u << 30) /* above any fs.nr_open */
@@ -232,6 +233,25 @@ static const struct rule socket_rules[] = {
 	RANGE(Cpx__UnixSocket, type, 1, 5),
 	RANGE(Cpx__UnixSocket, rcvtimeo_us, 0, POS_MAX),
 	RANGE(Cpx__UnixSocket, sndtimeo_us, 0, POS_MAX),
+	RANGE(Cpx__UnixSocket, backlog, 0, INT32_MAX),
+	BYTES(Cpx__UnixSocket, name, 0, UNIX_NAME_LIMIT),
+	BYTES(Cpx__UnixSocket, peer_name, 0, UNIX_NAME_LIMIT),
+	END,
+};
+
+static const struct rule unix_file_rules[] = {
+	NEED(Cpx__UnixFile, path),
+	END,
+};
+
+static const struct rule unix_message_rules[] = {
+	BYTES(Cpx__UnixMessage, from, 0, UNIX_NAME_LIMIT),
+	COUNT(Cpx__UnixMessage, file, 0, 253), /* SCM_MAX_FD */
+	END,
+};
+
+static const struct rule unix_option_rules[] = {
+	BYTES(Cpx__UnixOption, value, 1, 16),
 	END,
 };
 
@@ -301,6 +321,9 @@ static const struct {
 	{&cpx__char_device__descriptor, chardev_rules},
 	{&cpx__pipe__descriptor, pipe_rules},
 	{&cpx__unix_socket__descriptor, socket_rules},
+	{&cpx__unix_file__descriptor, unix_file_rules},
+	{&cpx__unix_message__descriptor, unix_message_rules},
+	{&cpx__unix_option__descriptor, unix_option_rules},
 	{&cpx__terminal__descriptor, terminal_rules},
 	{&cpx__timer_fd__descriptor, timerfd_rules},
 	{&cpx__inotify_watch__descriptor, inotify_watch_rules},

@@ -558,8 +558,8 @@ static int check_files(const struct image *im, struct err *err)
 }
 
 struct socket_ino {
-	uint64_t ino, peer;
-	uint32_t id;
+	uint64_t ino;
+	const Cpx__File *file;
 };
 
 static int compare_inos(const void *a, const void *b)
@@ -569,31 +569,79 @@ static int compare_inos(const void *a, const void *b)
 	return x->ino < y->ino ? -1 : x->ino > y->ino;
 }
 
-/* Peers are there, and each is its peer's peer. */
-static int check_pairs(const struct image *im, struct err *err)
+static const Cpx__UnixSocket *find_socket(const struct socket_ino *s, size_t n, uint64_t ino)
+{
+	struct socket_ino key = {.ino = ino}, *found;
+
+	found = n ? bsearch(&key, s, n, sizeof(*s), compare_inos) : NULL;
+	return found ? found->file->unix_socket : NULL;
+}
+
+/* A datagram socket may be connected to one that is not connected to it. */
+static int check_peer(const struct socket_ino *s, size_t n, const Cpx__File *f, struct err *err)
+{
+	const Cpx__UnixSocket *b = f->unix_socket, *peer = find_socket(s, n, b->peer_ino);
+
+	if (b->peer_ino && (!peer || peer->type != b->type ||
+			    (b->type != 2 && (peer == b || peer->peer_ino != b->ino))))
+		return bad(err, "File", f->id, "is a socket without its peer");
+	if (b->peer_ino && (b->listening || b->unconnected))
+		return bad(err, "File", f->id, "is a socket with a peer that it cannot have");
+	if (b->accepted && (b->listening || b->unconnected || (peer && peer->accepted)))
+		return bad(err, "File", f->id, "is a socket that nobody can have accepted");
+	if ((b->accepted || b->listening) && (b->type == 2 || !b->name.len))
+		return bad(err, "File", f->id, "is a listening socket without a name");
+	return 0;
+}
+
+static int check_waiting(const struct socket_ino *s, size_t n, const Cpx__File *f, struct err *err)
+{
+	for (size_t i = 0; i < f->unix_socket->n_pending; i++) {
+		const Cpx__UnixSocket *b = find_socket(s, n, f->unix_socket->pending[i]);
+
+		if (!b || !f->unix_socket->listening || b->peer_ino || b->accepted ||
+		    b->unconnected || b->listening || b->type != f->unix_socket->type)
+			return bad(err, "File", f->id, "has a connection waiting that cannot be");
+	}
+	return 0;
+}
+
+static int check_messages(const struct image *im, const Cpx__File *f, struct err *err)
+{
+	const Cpx__UnixSocket *b = f->unix_socket;
+
+	for (size_t i = 0; i < b->n_message; i++)
+		for (size_t k = 0; k < b->message[i]->n_file; k++)
+			if (!image_file(im, b->message[i]->file[k]))
+				return bad(err, "File", f->id,
+					   "has a File in its queue that is not there");
+	return 0;
+}
+
+/* Peers are there, and fit. */
+static int check_sockets(const struct image *im, struct err *err)
 {
 	_cleanup_free_ struct socket_ino *s = calloc(im->nfiles + 1, sizeof(*s));
 	size_t n = 0;
+	int r = 0;
 
 	if (!s)
 		return err_nomem(err);
 	for (size_t i = 0; i < im->nfiles; i++)
 		if (im->file[i]->unix_socket)
-			s[n++] = (struct socket_ino){im->file[i]->unix_socket->ino,
-						     im->file[i]->unix_socket->peer_ino,
-						     im->file[i]->id};
+			s[n++] = (struct socket_ino){im->file[i]->unix_socket->ino, im->file[i]};
 	if (n)
 		qsort(s, n, sizeof(*s), compare_inos);
-	for (size_t i = 0; i < n; i++) {
-		struct socket_ino key = {.ino = s[i].peer}, *peer;
-
+	for (size_t i = 0; r == 0 && i < n; i++) {
 		if (i && s[i].ino == s[i - 1].ino)
-			return bad(err, "File", s[i].id, "is a socket that is there twice");
-		peer = s[i].peer ? bsearch(&key, s, n, sizeof(*s), compare_inos) : NULL;
-		if (s[i].peer && (!peer || peer->peer != s[i].ino))
-			return bad(err, "File", s[i].id, "is a socket without its peer");
+			return bad(err, "File", s[i].file->id, "is a socket that is there twice");
+		r = check_peer(s, n, s[i].file, err);
+		if (r == 0)
+			r = check_waiting(s, n, s[i].file, err);
+		if (r == 0)
+			r = check_messages(im, s[i].file, err);
 	}
-	return 0;
+	return r;
 }
 
 /* ---- all records ---- */
@@ -634,7 +682,7 @@ int validate_records(struct image *im, struct err *err)
 	if (r < 0)
 		return r;
 	r = check_files(im, err);
-	return r < 0 ? r : check_pairs(im, err);
+	return r < 0 ? r : check_sockets(im, err);
 }
 
 /* ---- chunks ---- */

@@ -12,12 +12,12 @@ const struct file_ops *const file_registry[] = {
 	&regular_file_ops,
 	&directory_file_ops,
 	&pipe_file_ops,
-	&unixpair_file_ops,
 	&epoll_file_ops,
 	&eventfd_file_ops,
 	&timerfd_file_ops,
 	&signalfd_file_ops,
 	&inotify_file_ops,
+	&unix_file_ops,
 	&unsupported_file_ops,
 	NULL,
 };

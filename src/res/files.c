@@ -15,7 +15,6 @@
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <sys/pidfd.h>
 #include <sys/syscall.h>
 
@@ -95,48 +94,6 @@ struct file_entry *files_entry(const struct dump_ctx *c, const Cpx__File *f)
 	return c->files->entry[f->id - 1];
 }
 
-/* ---- refusals ---- */
-
-__attribute__((format(printf, 6, 0))) static int refuse_fd(struct dump_ctx *c,
-							   const struct tracee *t, int fd,
-							   const char *kind, const char *link,
-							   const char *fmt, va_list ap)
-{
-	char object[512], reason[5120];
-
-	if (fd >= 0)
-		snprintf(object, sizeof(object), "fd %d (%s)", fd, kind);
-	else
-		snprintf(object, sizeof(object), "mapping of %s", link ? link : kind);
-	vsnprintf(reason, sizeof(reason), fmt, ap);
-	return refuse(c->refusals, t->pid, t->comm, object, "%s", reason);
-}
-
-int files_refuse(struct dump_ctx *c, const struct fd_probe *p, const char *kind, const char *fmt,
-		 ...)
-{
-	va_list ap;
-	int r;
-
-	va_start(ap, fmt);
-	r = refuse_fd(c, p->t, p->fd, kind, p->link, fmt, ap);
-	va_end(ap);
-	return r;
-}
-
-int files_refuse_entry(struct dump_ctx *c, const Cpx__File *f, const char *kind, const char *fmt,
-		       ...)
-{
-	const struct file_entry *e = files_entry(c, f);
-	va_list ap;
-	int r;
-
-	va_start(ap, fmt);
-	r = refuse_fd(c, e->t, e->fd, kind, NULL, fmt, ap);
-	va_end(ap);
-	return r;
-}
-
 /* ---- the table of descriptions ---- */
 
 static int compare_u64(uint64_t a, uint64_t b)
@@ -185,7 +142,9 @@ static int kcmp(pid_t a, pid_t b, int type, unsigned long x, unsigned long y)
 /* The mark, where kcmp(2) is denied. 1 same, 0 not. */
 static int is_marked_alike(const struct file_entry *e, const struct fd_probe *p, struct err *err)
 {
-	_cleanup_close_ int other = syscall(SYS_pidfd_getfd, e->t->pidfd, e->fd, 0);
+	_cleanup_close_ int other = e->in_flight >= 0
+					    ? fcntl(e->in_flight, F_DUPFD_CLOEXEC, 0)
+					    : syscall(SYS_pidfd_getfd, e->t->pidfd, e->fd, 0);
 	int old = fcntl(p->dup, F_GETSIG), got;
 
 	if (p->flags & O_PATH) /* such descriptions hold no state that could be shared */
@@ -289,7 +248,7 @@ static struct file_entry *entry_new(struct file_table *ft, struct tracee *t, pid
 
 	if (!e)
 		return NULL;
-	*e = (struct file_entry){.t = t, .tid = tid, .fd = fd};
+	*e = (struct file_entry){.t = t, .tid = tid, .fd = fd, .in_flight = -1};
 	e->file = msg_new(sizeof(*e->file), (void (*)(void *))cpx__file__init);
 	if (!e->file || insert_at(&ft->entry, &ft->n, &ft->max, ft->n, &e, sizeof(e)) < 0) {
 		free(e->file);
@@ -387,6 +346,70 @@ static int collect_probed(struct dump_ctx *c, const struct holder *h, const stru
 		return r;
 	r = locks_dump(c, p, info, e->file, err);
 	return r < 0 ? r : append_fd(table, p, e->file->id, err);
+}
+
+/* ---- descriptors on their way ---- */
+
+static int probe_own(struct dump_ctx *c, struct tracee *t, int fd, struct fd_probe *p,
+		     struct proc_fdinfo *info, struct err *err)
+{
+	struct holder self = {.t = t, .tid = getpid(), .pidfd = -1, .dir = -1};
+	int r = proc_open(c->proc_fd, getpid(), 0, &self.dir, err);
+	char name[32];
+
+	if (r < 0)
+		return r;
+	_cleanup_close_ int dir = self.dir;
+	*p = (struct fd_probe){.t = t, .fd = fd, .dup = fd, .is_in_flight = true};
+	r = proc_fdinfo(dir, fd, info, err);
+	if (r < 0)
+		return r;
+	if (fstat(fd, &p->st) < 0)
+		return err_sys(err, -errno, "cannot be examined");
+	p->flags = info->flags & ~O_CLOEXEC;
+	p->pos = info->pos;
+	snprintf(name, sizeof(name), "fd/%d", fd);
+	return proc_link(dir, name, p->link, sizeof(p->link), err);
+}
+
+static int add_own(struct dump_ctx *c, const struct fd_probe *p, const struct proc_fdinfo *info,
+		   int *fd, uint32_t *ret_id, struct err *err)
+{
+	struct file_entry *e = NULL;
+	size_t at = 0;
+	int r = search(c->files, p, getpid(), &at, err);
+
+	if (r < 0)
+		return r;
+	if (r > 0) {
+		e = c->files->sorted[at];
+	} else {
+		r = add_description(c, p, getpid(), at, &e, err);
+		if (r < 0)
+			return r;
+	}
+	if (e->fd == *fd && e->tid == getpid())
+		e->in_flight = TAKE_FD(*fd);
+	r = locks_dump(c, p, info, e->file, err);
+	*ret_id = e->file->id;
+	return r;
+}
+
+int files_add_in_flight(struct dump_ctx *c, struct tracee *t, int fd, uint32_t *ret_id,
+			struct err *err)
+{
+	_cleanup_free_ struct fd_probe *p = malloc(sizeof(*p));
+	_cleanup_close_ int owned = fd;
+	struct proc_fdinfo info = {0};
+	int r;
+
+	if (!p)
+		return err_nomem(err);
+	r = probe_own(c, t, fd, p, &info, err);
+	if (r == 0)
+		r = add_own(c, p, &info, &owned, ret_id, err);
+	proc_fdinfo_release(&info);
+	return r < 0 ? err_context(err, "a descriptor on its way in a message") : 0;
 }
 
 uint32_t files_at(const Cpx__FdTable *t, uint32_t fd)
@@ -754,6 +777,8 @@ void files_release(struct dump_ctx *c)
 		return;
 	for (size_t i = 0; i < ft->n; i++) {
 		cpx__file__free_unpacked(ft->entry[i]->file, NULL);
+		if (ft->entry[i]->in_flight >= 0)
+			close(ft->entry[i]->in_flight);
 		free(ft->entry[i]);
 	}
 	for (size_t i = 0; i < ft->ntables; i++)

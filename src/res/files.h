@@ -16,15 +16,27 @@ struct unix_diag_info {
 	bool has_peer;	   /* connected at some time */
 	uint8_t state;	   /* TCP_ESTABLISHED ... */
 	uint8_t shutdown;  /* 1: receive, 2: send */
+	bool has_file;	   /* bound to a path, or accepted from such a one */
+	uint32_t file_ino;
+	uint32_t backlog; /* of a listener */
+};
+
+/* A connection that nobody has accepted yet. */
+struct unix_waiting {
+	uint32_t listener, client; /* client 0: it is closed already */
 };
 
 /* Zeroed at first. */
 struct unix_diag {
 	struct unix_diag_info *info; /* ascending by inode */
 	size_t n, max;
+	struct unix_waiting *waiting; /* those of one listener in their order */
+	size_t nwaiting, maxwaiting;
 	bool is_loaded;
 };
 int unix_diag_get(struct unix_diag *d, uint32_t ino, struct unix_diag_info *ret, struct err *err);
+/* After unix_diag_get(): the listener at which the client waits, 0: none. */
+uint32_t unix_diag_listener(const struct unix_diag *d, uint32_t client);
 void unix_diag_release(struct unix_diag *d);
 
 /* ---- dump side: files.c ---- */
@@ -38,6 +50,7 @@ struct file_entry {
 	int fd;		  /* -1: mapped */
 	uint64_t dev, ino;
 	bool is_outside; /* a process outside of the tree has it too, and that is refused already */
+	int in_flight;	 /* on its way in a message: ours, at which it was first seen; owned, -1 */
 };
 
 /* Both ends of a pipe, or a socket: what is known about an inode while the tables are read. */
@@ -103,6 +116,13 @@ void files_watch_same(struct dump_ctx *c);
 /* The description behind a descriptor that was not collected (p: number, inode, flags) of thread
  * tid, NULL if there is none in the tree or kcmp(2) is denied. */
 struct file_entry *files_find_same(const struct dump_ctx *c, const struct fd_probe *p, pid_t tid);
+
+/* A descriptor that came out of a queue: finds or adds its description. Takes fd over. t: the task
+ * that would receive it. */
+int files_add_in_flight(struct dump_ctx *c, struct tracee *t, int fd, uint32_t *ret_id,
+			struct err *err);
+
+/* ---- files_refuse.c ---- */
 
 /* Refuses "fd N (kind)" of the probed descriptor, and of a known description. Return 0 or -ENOMEM.
  */
@@ -220,7 +240,7 @@ bool epoll_needs(const struct restore_ctx *c, const Cpx__FdTable *table, const C
 int pidfd_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, size_t *next);
 
 extern const struct file_ops pathonly_file_ops, terminal_file_ops, chardev_file_ops, memfd_file_ops,
-	regular_file_ops, directory_file_ops, pipe_file_ops, unixpair_file_ops,
+	regular_file_ops, directory_file_ops, pipe_file_ops, unix_file_ops,
 	epoll_file_ops, eventfd_file_ops, timerfd_file_ops, signalfd_file_ops, inotify_file_ops,
 	pidfd_file_ops,
 	unsupported_file_ops;

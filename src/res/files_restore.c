@@ -7,6 +7,7 @@
  */
 #include "base/kabi.h"
 #include "res/files.h"
+#include "res/unix.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -242,8 +243,22 @@ int files_open_all(struct restore_ctx *c, struct err *err)
 	return r;
 }
 
+int files_fill(struct restore_ctx *c, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < c->image->nfiles; i++) {
+		const struct file_ops *ops = ops_of(c->image->file[i]);
+
+		if (ops->fill)
+			r = ops->fill(c, c->image->file[i], err);
+	}
+	return r;
+}
+
 void files_close_all(struct restore_ctx *c)
 {
+	unix_world_release(c);
 	for (size_t i = 0; c->file_fd && i < c->image->nfiles; i++)
 		if (c->file_fd[i] >= 0)
 			close(c->file_fd[i]);

@@ -37,6 +37,14 @@ static bool is_watched_same(const Cpx__File *f)
 	return f->eventfd || f->timerfd || f->epoll || f->inotify;
 }
 
+/* Not the socket itself, but one at its other end. */
+static bool is_peer(const struct watch *w)
+{
+	const Cpx__UnixSocket *b = w->file->unix_socket;
+
+	return b && strtoull(w->link + strcspn(w->link, "0123456789"), NULL, 10) != b->ino;
+}
+
 static int report(struct dump_ctx *c, struct watch *w, int dir, pid_t pid)
 {
 	const struct file_ops *ops = files_entry(c, w->file)->ops;
@@ -44,6 +52,12 @@ static int report(struct dump_ctx *c, struct watch *w, int dir, pid_t pid)
 
 	files_entry(c, w->file)->is_outside = true;
 	proc_comm(dir, comm, sizeof(comm), NULL);
+	if (is_peer(w))
+		return files_refuse_entry(
+			c, w->file, ops->name,
+			"cannot be checkpointed: process %d (%s), which is outside of the tree, is "
+			"connected to it; dump a common parent of both, or end the connection",
+			pid, comm);
 	return files_refuse_entry(c, w->file, ops->name,
 				  "cannot be checkpointed: process %d (%s), which is outside of "
 				  "the tree, has %s open too; dump a common parent of both%s",

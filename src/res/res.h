@@ -29,6 +29,7 @@ struct dump_ctx {
 	struct object_table *objects;
 	struct preview *preview;  /* res/preview.c: mappings as before the freeze; NULL: none */
 	struct attr_cache *attrs; /* res/attr.c: what was read for several attributes; NULL at first */
+	size_t npassing;	/* of the refusals, those of a state that the tree leaves by itself in a moment */
 	bool check_only;	/* cpx check: nothing is injected, only what is seen from outside */
 };
 
@@ -51,6 +52,7 @@ struct restore_ctx {
 	void **object_map;	/* by index: SHM_ANON: where it is mapped in us and, inherited, in every task; else NULL,
 				 * or where we fill it */
 	int *object_shmid;	/* by index: SYSV: the id to shmat(2), -1: none, or given to the tree */
+	struct unix_world *unix_world; /* res/unixmake.c: Unix sockets while they are rebuilt; NULL at first */
 	struct attr_self *self; /* res/attr.c: our own credentials; NULL at first */
 };
 
@@ -142,6 +144,7 @@ struct fd_probe {
 	unsigned flags;	/* from fdinfo, O_CLOEXEC removed */
 	uint64_t pos;
 	bool cloexec;
+	bool is_in_flight; /* out of a message: fd is ours, and dup the same */
 };
 
 struct file_ops {
@@ -156,6 +159,9 @@ struct file_ops {
 	 * siblings: file_fd[] of other indices may be set too) in the restoring process, with status flags and position. */
 	int (*check)(struct restore_ctx *c, const Cpx__File *f, struct err *err);
 	int (*open)(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, struct err *err);
+	/* When all files are open, and the tree has its PIDs and descriptors: what is queued, descriptors among it. May be
+	 * NULL. */
+	int (*fill)(struct restore_ctx *c, const Cpx__File *f, struct err *err);
 	/* When the whole tree stands (terminals: foreground group). Called for each task that holds f (c->file_holder[] is the first).
 	 * Adds at most 8 calls. May be NULL. */
 	int (*settle)(struct restore_ctx *c, const Cpx__File *f, const Cpx__Task *task, int fd, struct batch *b, struct err *err);
@@ -183,6 +189,8 @@ int files_check(struct restore_ctx *c, struct err *err);
  * descriptor >= c->fd_base and close-on-exec. Makes those objects (c->object_fd[]) that it needs; the order with objects_create() does
  * not matter. flock and OFD locks are taken here. To be called before the root task is forked. */
 int files_open_all(struct restore_ctx *c, struct err *err);
+/* After files_open_all() and, so that messages can have their senders' PIDs, when the tree has its tasks and descriptors. */
+int files_fill(struct restore_ctx *c, struct err *err);
 /* Our descriptor of a File record (for mmap and the exe link; borrowed), -1 if there is none. */
 int files_fd(const struct restore_ctx *c, uint32_t file_id);
 /* Closes them in the calling process and frees the array. */

@@ -27,7 +27,8 @@ static int ask(int fd, struct err *err)
 			.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
 		.req = {.sdiag_family = AF_UNIX,
 			.udiag_states = ~0U,
-			.udiag_show = UDIAG_SHOW_PEER},
+			.udiag_show = UDIAG_SHOW_PEER | UDIAG_SHOW_VFS | UDIAG_SHOW_ICONS |
+				      UDIAG_SHOW_RQLEN},
 	};
 
 	return send(fd, &r, sizeof(r), 0) < 0
@@ -35,22 +36,40 @@ static int ask(int fd, struct err *err)
 		       : 0;
 }
 
-static void take_attributes(const struct unix_diag_msg *msg, size_t len, struct unix_diag_info *ret)
+static int add_waiting(struct unix_diag *d, uint32_t listener, const struct rtattr *a)
 {
-	/* RTA_NEXT() wants a pointer that it may change and a signed length */
-	const struct rtattr *a = (const void *)(msg + 1);
-	int left = (int)len - (int)sizeof(*msg);
+	for (size_t i = 0; i < RTA_PAYLOAD(a) / sizeof(uint32_t); i++) {
+		struct unix_waiting w = {.listener = listener};
 
-	for (; RTA_OK(a, left); a = RTA_NEXT(a, left)) {
-		if (a->rta_type == UNIX_DIAG_PEER && RTA_PAYLOAD(a) >= sizeof(uint32_t)) {
-			uint32_t ino;
+		memcpy(&w.client, (const uint8_t *)RTA_DATA(a) + i * sizeof(w.client),
+		       sizeof(w.client));
+		if (grow(&d->waiting, &d->maxwaiting, d->nwaiting, sizeof(*d->waiting)) < 0)
+			return -ENOMEM;
+		d->waiting[d->nwaiting++] = w;
+	}
+	return 0;
+}
 
-			memcpy(&ino, RTA_DATA(a), sizeof(ino));
-			ret->has_peer = true;
-			ret->peer_ino = ino;
-		} else if (a->rta_type == UNIX_DIAG_SHUTDOWN && RTA_PAYLOAD(a) >= 1) {
-			ret->shutdown = *(const uint8_t *)RTA_DATA(a);
-		}
+static void take_attribute(const struct rtattr *a, struct unix_diag_info *ret)
+{
+	size_t len = RTA_PAYLOAD(a);
+	struct unix_diag_rqlen rq;
+	struct unix_diag_vfs vfs;
+	uint32_t ino;
+
+	if (a->rta_type == UNIX_DIAG_PEER && len >= sizeof(ino)) {
+		memcpy(&ino, RTA_DATA(a), sizeof(ino));
+		ret->has_peer = true;
+		ret->peer_ino = ino;
+	} else if (a->rta_type == UNIX_DIAG_SHUTDOWN && len >= 1) {
+		ret->shutdown = *(const uint8_t *)RTA_DATA(a);
+	} else if (a->rta_type == UNIX_DIAG_VFS && len >= sizeof(vfs)) {
+		memcpy(&vfs, RTA_DATA(a), sizeof(vfs));
+		ret->has_file = true;
+		ret->file_ino = vfs.udiag_vfs_ino;
+	} else if (a->rta_type == UNIX_DIAG_RQLEN && len >= sizeof(rq)) {
+		memcpy(&rq, RTA_DATA(a), sizeof(rq));
+		ret->backlog = rq.udiag_wqueue; /* of listeners */
 	}
 }
 
@@ -58,8 +77,15 @@ static int add(struct unix_diag *d, const struct nlmsghdr *h)
 {
 	const struct unix_diag_msg *msg = NLMSG_DATA(h);
 	struct unix_diag_info info = {.ino = msg->udiag_ino, .state = msg->udiag_state};
+	/* RTA_NEXT() wants a pointer that it may change and a signed length */
+	const struct rtattr *a = (const void *)(msg + 1);
+	int left = (int)h->nlmsg_len - NLMSG_HDRLEN - (int)sizeof(*msg);
 
-	take_attributes(msg, h->nlmsg_len - NLMSG_HDRLEN, &info);
+	for (; RTA_OK(a, left); a = RTA_NEXT(a, left)) {
+		take_attribute(a, &info);
+		if (a->rta_type == UNIX_DIAG_ICONS && add_waiting(d, info.ino, a) < 0)
+			return -ENOMEM;
+	}
 	if (grow(&d->info, &d->max, d->n, sizeof(*d->info)) < 0)
 		return -ENOMEM;
 	d->info[d->n++] = info;
@@ -131,8 +157,17 @@ int unix_diag_get(struct unix_diag *d, uint32_t ino, struct unix_diag_info *ret,
 	return 0;
 }
 
+uint32_t unix_diag_listener(const struct unix_diag *d, uint32_t client)
+{
+	for (size_t i = 0; i < d->nwaiting; i++)
+		if (d->waiting[i].client == client)
+			return d->waiting[i].listener;
+	return 0;
+}
+
 void unix_diag_release(struct unix_diag *d)
 {
 	free(d->info);
+	free(d->waiting);
 	*d = (struct unix_diag){0};
 }

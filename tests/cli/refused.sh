@@ -3,7 +3,7 @@
 # What cannot be carried yet is refused by name, all of it at once, before anything happens to the target.
 . "$TESTS/harness/cli.sh"
 
-hold tcp udp netlink unix
+hold tcp udp netlink hasty
 remember
 run cpx check $pid
 run cpx dump $pid -o image

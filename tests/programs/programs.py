@@ -61,6 +61,15 @@ class PythonThreads(Program):
         return ["python3", f"{JOBS}/threads.py", "result", "3500"]
 
 
+class UnixServer(Program):
+    name = "unix-server"
+    needs = ("python3",)
+    is_replayable = False  # restored from before its bind(2), it would find the file of its socket
+
+    def argv(self):
+        return ["python3", f"{JOBS}/unix_server.py"]
+
+
 class PythonPool(Program):
     name = "python-pool"
     needs = ("python3",)
@@ -209,5 +218,5 @@ class JvmPlain(Jvm):
     modes = ("kill-restore",)
 
 
-PROGRAMS = [PythonThreads(), PythonPool(), PythonEvents(), BashPipeline(), Perl(), Sqlite(), SqliteWal(),
-            MakeGcc(), Jvm(), JvmPlain()]
+PROGRAMS = [PythonThreads(), PythonPool(), PythonEvents(), UnixServer(), BashPipeline(), Perl(), Sqlite(),
+            SqliteWal(), MakeGcc(), Jvm(), JvmPlain()]

@@ -48,6 +48,40 @@ static int unix_listener(void)
 	return fd < 0 || bind(fd, (struct sockaddr *)&name, sizeof(name)) < 0 || listen(fd, 1) < 0 ? -1 : fd;
 }
 
+static int unix_path(void)
+{
+	struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "state.socket"};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	return fd < 0 || bind(fd, (struct sockaddr *)&name, sizeof(name)) < 0 || listen(fd, 1) < 0 ? -1 : fd;
+}
+
+/* A connection with data in it that nobody has accepted. */
+static int unix_hasty(void)
+{
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	socklen_t len = sizeof(name);
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0), fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	bind(listener, (struct sockaddr *)&name, sizeof(sa_family_t));
+	getsockname(listener, (struct sockaddr *)&name, &len);
+	if (listen(listener, 1) < 0 || connect(fd, (struct sockaddr *)&name, len) < 0 ||
+	    send(fd, "x", 1, 0) != 1)
+		return -1;
+	return fd;
+}
+
+/* A seqpacket pair whose other end was closed with a message unread. */
+static int unix_reset(void)
+{
+	int fd[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fd) < 0 || send(fd[0], "x", 1, 0) != 1)
+		return -1;
+	close(fd[1]);
+	return fd[0];
+}
+
 static int epoll(void)
 {
 	return epoll_create1(0);
@@ -120,8 +154,9 @@ static const struct {
 	int (*open)(void);
 } kind[] = {
 	{"tcp", tcp_listener}, {"udp", udp}, {"netlink", netlink}, {"unix", unix_listener}, {"epoll", epoll},
-	{"eventfd", event}, {"timerfd", timer}, {"signalfd", signals}, {"inotify", inotify}, {"parent", pidfd_of_parent}, {"queued", queued},
-	{"proc", proc_file}, {"vfork", vforked}, {"fired", fired}, {"outsider", vforked},
+	{"eventfd", event}, {"timerfd", timer}, {"signalfd", signals}, {"inotify", inotify}, {"parent", pidfd_of_parent},
+	{"queued", queued}, {"unixpath", unix_path}, {"hasty", unix_hasty}, {"reset", unix_reset}, {"proc", proc_file},
+	{"vfork", vforked}, {"fired", fired}, {"outsider", vforked},
 };
 
 static int hold(const char *name, int number)

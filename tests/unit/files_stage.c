@@ -419,6 +419,7 @@ static void restore(const struct scene *s, int fd)
 	check_refusals(&refusals, s->refused_restore);
 	if (!s->refused_restore) {
 		check_err(files_open_all(&c, &err), &err);
+		check_err(files_fill(&c, &err), &err);
 		check_err(objects_create(&c, 0x300000000000, &err), &err);
 		fill_objects(&c);
 		if (s->restored)

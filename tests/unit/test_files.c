@@ -449,9 +449,29 @@ static void rights_setup(int task)
 	must(sendmsg(10, &m, 0) == 1);
 }
 
+/* What was sent along is standard input. */
+static void rights_verify(int task)
+{
+	union {
+		struct cmsghdr h;
+		char buf[CMSG_SPACE(sizeof(int))];
+	} u = {0};
+	char byte;
+	struct iovec iov = {.iov_base = &byte, .iov_len = 1};
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &u, .msg_controllen = sizeof(u)};
+	struct stat a, b;
+	int fd;
+
+	must(recvmsg(11, &m, MSG_DONTWAIT) == 1 && byte == 'x');
+	must(u.h.cmsg_type == SCM_RIGHTS && u.h.cmsg_len == CMSG_LEN(sizeof(int)));
+	memcpy(&fd, CMSG_DATA(&u.h), sizeof(fd));
+	must(fstat(fd, &a) == 0 && fstat(0, &b) == 0 && a.st_ino == b.st_ino);
+}
+
 static void test_unix_rights(void **state)
 {
-	stage_play(&(struct scene){.setup = rights_setup, .refused = "SCM_RIGHTS"});
+	stage_play(&(struct scene){.setup = rights_setup, .verify = rights_verify});
 }
 
 /* ---- memfds ---- */

@@ -65,6 +65,10 @@
 	X(peer, s->socket[0].peer_ino = 5) \
 	X(peer_self, s->socket[0].peer_ino = 88) \
 	X(ino_twice, s->socket[1].ino = 88) \
+	X(peer_type, s->socket[1].type = 2) \
+	X(unconnected, s->socket[1].unconnected = true) \
+	X(accepted, s->socket[0].accepted = true) \
+	X(listening, s->socket[0].listening = true) \
 	X(sysv, s->object.type = CPX__OBJECT__TYPE__SYSV) \
 	X(object_size, s->object.size = CPX_PAGE_SIZE) \
 	X(inherit, s->mm[1].parent_mm = 0) \
