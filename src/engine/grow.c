@@ -18,6 +18,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -216,9 +217,13 @@ static int one_call(struct rtree *rt, struct rtask *t, const char *what, const u
 static int begin_session(struct rtree *rt, struct rtask *t, struct err *err)
 {
 	int r = one_call(rt, t, "begin a session", (const uint64_t[7]){SYS_setsid}, err);
+	int tty = t->msg ? pty_controlling_fd(&rt->ctx, t->msg) : -1;
 
 	if (r == 0)
 		t->sid = t->pgid = t->pid;
+	if (r == 0 && tty >= 0)
+		r = one_call(rt, t, "get its controlling terminal",
+			     (const uint64_t[7]){SYS_ioctl, tty, TIOCSCTTY}, err);
 	return r;
 }
 

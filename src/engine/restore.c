@@ -229,6 +229,7 @@ static void setup_tree(struct restoration *j)
 	c->new_pid_ns = j->plan.new_pid_ns;
 	c->in_user_ns = j->plan.new_user_ns;
 	c->new_ipc_ns = j->plan.new_ipc_ns;
+	c->new_devpts = j->plan.new_devpts;
 	c->is_privileged = geteuid() == 0 && !j->plan.new_user_ns;
 	c->detached = j->o->detach;
 	c->fd_base = files_fd_base(j->image);

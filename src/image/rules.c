@@ -238,7 +238,19 @@ static const struct rule socket_rules[] = {
 static const struct rule terminal_rules[] = {
 	TEXT(Cpx__Terminal, path, 0, PATH_LIMIT), BYTES(Cpx__Terminal, termios, 0, 256),
 	BYTES(Cpx__Terminal, winsize, 0, 8),	  RANGE(Cpx__Terminal, foreground_pgid, 0, PID_MAX),
-	RANGE(Cpx__Terminal, sid, 0, PID_MAX),	  END,
+	RANGE(Cpx__Terminal, sid, 0, PID_MAX),	  RANGE(Cpx__Terminal, index, 0, (1 << 20) - 1),
+	END,
+};
+
+static const struct rule pty_rules[] = {
+	TEXT(Cpx__PtyMaster, path, 1, PATH_LIMIT),
+	RANGE(Cpx__PtyMaster, index, 0, (1 << 20) - 1), /* MINORMASK */
+	BYTES(Cpx__PtyMaster, termios, 0, 256),
+	BYTES(Cpx__PtyMaster, winsize, 0, 8),
+	RANGE(Cpx__PtyMaster, foreground_pgid, 0, PID_MAX),
+	RANGE(Cpx__PtyMaster, sid, 0, PID_MAX),
+	RANGE(Cpx__PtyMaster, mode, 0, 07777),
+	END,
 };
 
 static const struct {
@@ -271,6 +283,7 @@ static const struct {
 	{&cpx__pipe__descriptor, pipe_rules},
 	{&cpx__unix_socket__descriptor, socket_rules},
 	{&cpx__terminal__descriptor, terminal_rules},
+	{&cpx__pty_master__descriptor, pty_rules},
 	{&cpx__image__descriptor, image_rules},
 	{&cpx__host__descriptor, host_rules},
 };

@@ -8,6 +8,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static int compare_watch(const void *a, const void *b)
@@ -45,6 +47,33 @@ static int report(struct dump_ctx *c, struct watch *w, int dir, pid_t pid)
 		pid, comm, w->link);
 }
 
+/* Where kcmp(2) is denied nobody can tell, and a master outside is not looked for. */
+static bool is_really(struct dump_ctx *c, const struct watch *w, int fds, pid_t pid,
+		      const char *fd)
+{
+	const struct file_entry *e = files_entry(c, w->file);
+	struct stat st;
+
+	if (w->kind == WATCH_DEVICE)
+		return fstatat(fds, fd, &st, 0) == 0 && st.st_dev == w->dev;
+	return w->kind == WATCH_LINK ||
+	       syscall(SYS_kcmp, e->tid, pid, KCMP_FILE, e->fd, atoi(fd)) == 0;
+}
+
+/* All that are watched under this link. */
+static int look_at(struct dump_ctx *c, const char *link, int dir, int fds, pid_t pid,
+		   const char *fd)
+{
+	const struct file_table *ft = c->files;
+	struct watch *w = find_watch(c->files, link);
+	int r = 0;
+
+	for (; r == 0 && w && w < ft->watch + ft->nwatch && strcmp(w->link, link) == 0; w++)
+		if (!files_entry(c, w->file)->is_outside && is_really(c, w, fds, pid, fd))
+			r = report(c, w, dir, pid);
+	return r;
+}
+
 static int scan_process(struct dump_ctx *c, int dir, pid_t pid)
 {
 	int fds = openat(dir, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -57,14 +86,11 @@ static int scan_process(struct dump_ctx *c, int dir, pid_t pid)
 		close(fds);
 	while (r == 0 && d && (e = readdir(d))) {
 		ssize_t n = readlinkat(dirfd(d), e->d_name, link, sizeof(link) - 1);
-		struct watch *w;
 
 		if (n <= 0)
 			continue;
 		link[n] = '\0';
-		w = find_watch(c->files, link);
-		if (w && !files_entry(c, w->file)->is_outside)
-			r = report(c, w, dir, pid);
+		r = look_at(c, link, dir, dirfd(d), pid, e->d_name);
 	}
 	return r;
 }
