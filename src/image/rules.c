@@ -242,6 +242,14 @@ static const struct rule terminal_rules[] = {
 	END,
 };
 
+static const struct rule mqueue_rules[] = {
+	TEXT(Cpx__Mqueue, name, 1, 255),
+	RANGE(Cpx__Mqueue, maxmsg, 1, 65536),	/* HARD_MSGMAX of include/linux/ipc_namespace.h */
+	RANGE(Cpx__Mqueue, msgsize, 1, 1 << 24), /* HARD_MSGSIZEMAX */
+	RANGE(Cpx__Mqueue, mode, 0, 07777),
+	END,
+};
+
 static const struct rule pty_rules[] = {
 	TEXT(Cpx__PtyMaster, path, 1, PATH_LIMIT),
 	RANGE(Cpx__PtyMaster, index, 0, (1 << 20) - 1), /* MINORMASK */
@@ -284,6 +292,7 @@ static const struct {
 	{&cpx__unix_socket__descriptor, socket_rules},
 	{&cpx__terminal__descriptor, terminal_rules},
 	{&cpx__pty_master__descriptor, pty_rules},
+	{&cpx__mqueue__descriptor, mqueue_rules},
 	{&cpx__image__descriptor, image_rules},
 	{&cpx__host__descriptor, host_rules},
 };

@@ -489,7 +489,7 @@ static int check_fd_tables(const struct image *im, struct err *err)
 static bool has_one_body(const Cpx__File *f)
 {
 	return !!f->regular + !!f->directory + !!f->pipe + !!f->chardev + !!f->unix_socket +
-		       !!f->terminal + !!f->memfd + !!f->path_only + !!f->pty_master ==
+		       !!f->terminal + !!f->memfd + !!f->path_only + !!f->pty_master + !!f->mqueue ==
 	       1;
 }
 

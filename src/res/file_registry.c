@@ -6,6 +6,7 @@
 const struct file_ops *const file_registry[] = {
 	&pathonly_file_ops, /* whatever it refers to */
 	&pty_file_ops,
+	&mqueue_file_ops,
 	&terminal_file_ops,
 	&chardev_file_ops,
 	&memfd_file_ops,

@@ -208,6 +208,7 @@ int owner_settle(const Cpx__File *f, int fd, struct batch *b);
 
 extern const struct file_ops pathonly_file_ops, terminal_file_ops, chardev_file_ops, memfd_file_ops,
 	regular_file_ops, directory_file_ops, pipe_file_ops, unixpair_file_ops, pty_file_ops,
+	mqueue_file_ops,
 	unsupported_file_ops;
 
 #endif
