@@ -98,11 +98,12 @@ static int refuse_state(struct dump_ctx *c, const struct fd_probe *p, const Cpx_
 	if (r < 0)
 		return r;
 	if (pending)
-		return files_refuse(c, p, "message queue",
-				    "cannot be checkpointed: '/%s' is not empty (%ld), and messages "
-				    "can only be received, not looked at: try again when it is "
-				    "empty",
-				    name, pending);
+		return files_refuse(
+			c, p, "message queue",
+			"cannot be checkpointed: '/%s' is not empty (%ld), and messages "
+			"can only be received, not looked at: try again when it is "
+			"empty",
+			name, pending);
 	if (is_notified)
 		return files_refuse(c, p, "message queue",
 				    "cannot be checkpointed: somebody waits for a message in '/%s' "
@@ -182,10 +183,10 @@ static int mqueue_check(struct restore_ctx *c, const Cpx__File *f, struct err *e
 	fd = queue_open(name, (f->flags & O_ACCMODE) | O_NONBLOCK, 0, NULL);
 	if (fd >= 0)
 		return check_existing(c, f, name, fd, err);
-	return fd == -ENOENT ? 0
-			     : files_refuse_restore(c, f, "message queue",
-						    "cannot be restored: '/%s': %s", name,
-						    strerror(-fd));
+	return fd == -ENOENT
+		       ? 0
+		       : files_refuse_restore(c, f, "message queue",
+					      "cannot be restored: '/%s': %s", name, strerror(-fd));
 }
 
 static int give_node(struct restore_ctx *c, int fd, const Cpx__Mqueue *b, struct err *err)

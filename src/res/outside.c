@@ -48,8 +48,7 @@ static int report(struct dump_ctx *c, struct watch *w, int dir, pid_t pid)
 }
 
 /* Where kcmp(2) is denied nobody can tell, and a master outside is not looked for. */
-static bool is_really(struct dump_ctx *c, const struct watch *w, int fds, pid_t pid,
-		      const char *fd)
+static bool is_really(struct dump_ctx *c, const struct watch *w, int fds, pid_t pid, const char *fd)
 {
 	const struct file_entry *e = files_entry(c, w->file);
 	struct stat st;

@@ -315,8 +315,8 @@ int pty_controlling_fd(const struct restore_ctx *c, const Cpx__Task *leader)
 void pty_settle_slave(struct restore_ctx *c, const Cpx__File *f, const Cpx__Task *task, int fd,
 		      struct batch *b)
 {
-	const Cpx__File *master = f->terminal->master ? image_file(c->image, f->terminal->master)
-						      : NULL;
+	const Cpx__File *master =
+		f->terminal->master ? image_file(c->image, f->terminal->master) : NULL;
 	int group = master ? master->pty_master->foreground_pgid : 0;
 
 	if (!master || !task->sid || master->pty_master->sid != task->sid)
@@ -607,8 +607,8 @@ static int open_orphans(struct restore_ctx *c, uint32_t index, struct err *err)
 
 int pty_open_slave(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, struct err *err)
 {
-	const Cpx__File *master = f->terminal->master ? image_file(c->image, f->terminal->master)
-						      : NULL;
+	const Cpx__File *master =
+		f->terminal->master ? image_file(c->image, f->terminal->master) : NULL;
 	size_t index = files_index(c, f);
 	int r = master ? pty_open(c, master, &c->file_fd[files_index(c, master)], err)
 		       : open_orphans(c, f->terminal->index, err);
