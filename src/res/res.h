@@ -218,9 +218,12 @@ void terminal_restore(int tty_fd, const struct terminal_state *s);
 /* When the tree runs: SIGWINCH to its foreground group if the window is not of the size that it was. Called where the
  * pids are those of the image. */
 void terminal_tell_size(const struct restore_ctx *c);
-/* In a foreground restore, before files_settle(): where cpx leads the session of the terminal and the tree has a session leader
+/* In a foreground restore, when all files are open and before the tree is grown: where cpx leads the session of the terminal and the tree has a session leader
  * of its own that had a controlling terminal, lets go of it so that the tree can have it. */
 void terminal_hand_over(const struct restore_ctx *c);
+/* The same terminal, for a task that has just begun the session that had it; -1: it had none, or one of the tree's own. It
+ * cannot be had (TIOCSCTTY) where another session has it. */
+int terminal_controlling_fd(const struct restore_ctx *c, const Cpx__Task *leader);
 
 /* ---- res/pty.c: pseudo-terminals of which the tree has both sides ---- */
 /* Before anything is opened: numbers that the tree needs are taken at /dev/pts. */

@@ -221,6 +221,7 @@ static bool leads_terminal(const struct image *im, const Cpx__Task *task)
 static int terminal_settle(struct restore_ctx *c, const Cpx__File *f, const Cpx__Task *task, int fd,
 			   struct batch *b, struct err *err)
 {
+	const Cpx__Task *leader = image_task(c->image, task->sid);
 	const Cpx__Terminal *t = f->terminal;
 	uint32_t group;
 
@@ -228,8 +229,8 @@ static int terminal_settle(struct restore_ctx *c, const Cpx__File *f, const Cpx_
 		pty_settle_slave(c, f, task, fd, b);
 	if (c->tty_fd < 0 || pty_is_slave(t))
 		return 0;
-	if (leads_terminal(c->image, task))
-		BATCH_CALL(b, SYS_ioctl, fd, TIOCSCTTY, 0);
+	if (!task->tty_controlling && leader && leads_terminal(c->image, leader))
+		BATCH_CALL(b, SYS_ioctl, fd, TIOCNOTTY); /* which it got by birth */
 	if (c->file_holder[files_index(c, f)] != task->pid)
 		return 0;
 	group = foreground_group(c, t);
@@ -306,6 +307,11 @@ static bool has_controlling_leader(const struct image *im)
 		if (leads_terminal(im, im->task[i]))
 			return true;
 	return false;
+}
+
+int terminal_controlling_fd(const struct restore_ctx *c, const Cpx__Task *leader)
+{
+	return leads_terminal(c->image, leader) ? c->tty_fd : -1;
 }
 
 void terminal_hand_over(const struct restore_ctx *c)

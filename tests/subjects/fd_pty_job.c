@@ -33,7 +33,7 @@ static int front(void *arg)
 	subject_child_ready();
 	subject_wait();
 	check_terminal();
-	shared->is_checked |= 1;
+	__atomic_fetch_or(&shared->is_checked, 1, __ATOMIC_SEQ_CST);
 	while (!interrupted)
 		subject_sleep_ms(1);
 	shared->is_interrupted = 1;
@@ -49,7 +49,7 @@ static int back(void *arg)
 	subject_wait();
 	check_terminal();
 	own = MUST(open("/dev/tty", O_RDWR));
-	shared->is_checked |= 2;
+	__atomic_fetch_or(&shared->is_checked, 2, __ATOMIC_SEQ_CST);
 	read(own, line, sizeof(line)); /* in the background: stops, and is killed */
 	return 1;
 }
@@ -61,7 +61,7 @@ static int loose(void *arg)
 	subject_child_ready();
 	subject_wait();
 	CHECK(open("/dev/tty", O_RDWR) < 0 && errno == ENXIO);
-	shared->is_checked |= 4;
+	__atomic_fetch_or(&shared->is_checked, 4, __ATOMIC_SEQ_CST);
 	for (;;)
 		pause();
 }
