@@ -66,9 +66,11 @@ static bool is_identity(int dir, const char *map)
 	return true;
 }
 
-static bool is_below_proc(const struct proc_mount *m)
+/* What a restore mounts for its tree. */
+static bool is_of_restore(const struct proc_mount *m)
 {
-	return strcmp(m->mountpoint, "/proc") == 0 || strncmp(m->mountpoint, "/proc/", 6) == 0;
+	return (strcmp(m->mountpoint, "/dev/pts") == 0 && strcmp(m->fstype, "devpts") == 0) ||
+	       strcmp(m->mountpoint, "/proc") == 0 || strncmp(m->mountpoint, "/proc/", 6) == 0;
 }
 
 static bool is_same_mount(const struct proc_mount *a, const struct proc_mount *b)
@@ -90,12 +92,12 @@ static bool has_mount(const struct proc_mounts *m, const struct proc_mount *want
 static bool has_all_mounts(const struct proc_mounts *m, const struct proc_mounts *wanted)
 {
 	for (size_t i = 0; i < wanted->n; i++)
-		if (!is_below_proc(&wanted->mount[i]) && !has_mount(m, &wanted->mount[i]))
+		if (!is_of_restore(&wanted->mount[i]) && !has_mount(m, &wanted->mount[i]))
 			return false;
 	return true;
 }
 
-/* Paths must lead to the same files on both sides, but for /proc. */
+/* Paths must lead to the same files on both sides, but for /proc and /dev/pts. */
 static bool has_our_mounts(const struct sides *s)
 {
 	struct proc_mounts ours = {0}, theirs = {0};

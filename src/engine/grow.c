@@ -18,6 +18,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -213,13 +214,26 @@ static int one_call(struct rtree *rt, struct rtask *t, const char *what, const u
 	return r;
 }
 
+/* Now, because its children inherit a controlling terminal at birth or never. That of cpx may be another session's. */
+static int take_terminal(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	int own = pty_controlling_fd(&rt->ctx, t->msg), fd = terminal_controlling_fd(&rt->ctx, t->msg);
+	struct batch b = rtask_batch(rt, t);
+
+	if (own >= 0)
+		return one_call(rt, t, "get its controlling terminal",
+				(const uint64_t[7]){SYS_ioctl, own, TIOCSCTTY}, err);
+	BATCH_CALL(&b, SYS_ioctl, fd, TIOCSCTTY);
+	return fd >= 0 ? rtask_run(rt, t, &b, err) : 0;
+}
+
 static int begin_session(struct rtree *rt, struct rtask *t, struct err *err)
 {
 	int r = one_call(rt, t, "begin a session", (const uint64_t[7]){SYS_setsid}, err);
 
 	if (r == 0)
 		t->sid = t->pgid = t->pid;
-	return r;
+	return r < 0 || !t->msg ? r : take_terminal(rt, t, err);
 }
 
 static int make_subreaper(struct rtree *rt, struct rtask *t, bool on, struct err *err)

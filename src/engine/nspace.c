@@ -98,12 +98,15 @@ static int prepare(const struct plan *p, struct err *err)
 
 /* ---- in the coordinator ------------------------------------------------------------------------ */
 
-static int mount_proc(struct err *err)
+static int mount_own(const struct plan *p, struct err *err)
 {
 	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
 		return err_sys(err, -errno, "cannot detach the mount namespace");
 	if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
 		return err_sys(err, -errno, "cannot mount /proc of the new PID namespace");
+	if (p->new_devpts && mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
+				   "newinstance,ptmxmode=0666,mode=0620") < 0)
+		return err_sys(err, -errno, "cannot mount /dev/pts of its own");
 	return 0;
 }
 
@@ -139,7 +142,7 @@ static int coordinate(const struct plan *p, int (*body)(void *, int), void *arg,
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	await_starter(gone);
-	if (p->new_pid_ns && mount_proc(&err) < 0) {
+	if (p->new_pid_ns && mount_own(p, &err) < 0) {
 		send_failure(channel, &err);
 		return 1;
 	}

@@ -226,6 +226,7 @@ int plan_make(const struct image *im, const struct cpx_restore_options *o, struc
 		return r;
 	p.new_user_ns = p.new_pid_ns && !have.is_admin;
 	p.new_ipc_ns = p.new_pid_ns && objects_need_ids(im);
+	p.new_devpts = p.new_pid_ns && ptys_need_devpts(im);
 	if (p.new_user_ns)
 		r = refuse_user_ns(refusals, err);
 	if (r == 0)

@@ -151,6 +151,7 @@ static const struct {
 	{"addresses", stage_space},
 	{"descriptors", stage_open},
 	{"shared memory", stage_objects},
+	{"terminal", stage_terminal},
 	{"tasks", rtree_grow},
 	{"end of the image", pagein_end},
 	{"threads", threads_clone},
@@ -162,7 +163,6 @@ static const struct {
 	{"names", give_names},
 	{"descriptors", give_descriptors},
 	{"queues", stage_fill},
-	{"terminal", stage_terminal},
 	{"locks and terminals", give_settle},
 	{"stopped tasks", stage_stopped},
 	{"attributes and registers", stage_running},
@@ -235,6 +235,7 @@ static void setup_tree(struct restoration *j)
 	c->new_pid_ns = j->plan.new_pid_ns;
 	c->in_user_ns = j->plan.new_user_ns;
 	c->new_ipc_ns = j->plan.new_ipc_ns;
+	c->new_devpts = j->plan.new_devpts;
 	c->is_privileged = geteuid() == 0 && !j->plan.new_user_ns;
 	c->detached = j->o->detach;
 	c->fd_base = files_fd_base(j->image);

@@ -258,7 +258,27 @@ static const struct rule unix_option_rules[] = {
 static const struct rule terminal_rules[] = {
 	TEXT(Cpx__Terminal, path, 0, PATH_LIMIT), BYTES(Cpx__Terminal, termios, 0, 256),
 	BYTES(Cpx__Terminal, winsize, 0, 8),	  RANGE(Cpx__Terminal, foreground_pgid, 0, PID_MAX),
-	RANGE(Cpx__Terminal, sid, 0, PID_MAX),	  END,
+	RANGE(Cpx__Terminal, sid, 0, PID_MAX),	  RANGE(Cpx__Terminal, index, 0, (1 << 20) - 1),
+	END,
+};
+
+static const struct rule mqueue_rules[] = {
+	TEXT(Cpx__Mqueue, name, 1, 255),
+	RANGE(Cpx__Mqueue, maxmsg, 1, 65536),	/* HARD_MSGMAX of include/linux/ipc_namespace.h */
+	RANGE(Cpx__Mqueue, msgsize, 1, 1 << 24), /* HARD_MSGSIZEMAX */
+	RANGE(Cpx__Mqueue, mode, 0, 07777),
+	END,
+};
+
+static const struct rule pty_rules[] = {
+	TEXT(Cpx__PtyMaster, path, 1, PATH_LIMIT),
+	RANGE(Cpx__PtyMaster, index, 0, (1 << 20) - 1), /* MINORMASK */
+	BYTES(Cpx__PtyMaster, termios, 0, 256),
+	BYTES(Cpx__PtyMaster, winsize, 0, 8),
+	RANGE(Cpx__PtyMaster, foreground_pgid, 0, PID_MAX),
+	RANGE(Cpx__PtyMaster, sid, 0, PID_MAX),
+	RANGE(Cpx__PtyMaster, mode, 0, 07777),
+	END,
 };
 
 static const struct rule timerfd_rules[] = {
@@ -330,6 +350,8 @@ static const struct {
 	{&cpx__pid_fd__descriptor, pidfd_rules},
 	{&cpx__epoll__descriptor, epoll_rules},
 	{&cpx__epoll_item__descriptor, epoll_item_rules},
+	{&cpx__pty_master__descriptor, pty_rules},
+	{&cpx__mqueue__descriptor, mqueue_rules},
 	{&cpx__image__descriptor, image_rules},
 	{&cpx__host__descriptor, host_rules},
 };

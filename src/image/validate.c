@@ -491,7 +491,7 @@ static bool has_one_body(const Cpx__File *f)
 	return !!f->regular + !!f->directory + !!f->pipe + !!f->chardev + !!f->unix_socket +
 		       !!f->terminal + !!f->memfd + !!f->path_only + !!f->eventfd +
 		       !!f->timerfd + !!f->signalfd + !!f->epoll + !!f->inotify +
-		       !!f->pidfd ==
+		       !!f->pidfd + !!f->pty_master + !!f->mqueue ==
 	       1;
 }
 
@@ -532,6 +532,19 @@ static int check_content(const struct image *im, const Cpx__File *f, struct err 
 	return 0;
 }
 
+/* A slave's master is there, and of the same pair. */
+static int check_slave(const struct image *im, const Cpx__File *f, struct err *err)
+{
+	const Cpx__Terminal *t = f->terminal;
+	const Cpx__File *master = t && t->master ? image_file(im, t->master) : NULL;
+
+	if (t && t->master && (!master || !master->pty_master))
+		return bad(err, "File", f->id, "is a pseudo-terminal without its master");
+	if (master && master->pty_master->index != t->index)
+		return bad(err, "File", f->id, "is a pseudo-terminal of another number");
+	return 0;
+}
+
 static int check_locks(const Cpx__File *f, struct err *err)
 {
 	for (size_t i = 0; i < f->n_lock; i++)
@@ -549,6 +562,8 @@ static int check_files(const struct image *im, struct err *err)
 		if (!has_one_body(f))
 			return bad(err, "File", f->id, "is not of exactly one kind");
 		r = f->pipe ? check_pipe(f, err) : check_content(im, f, err);
+		if (r == 0)
+			r = check_slave(im, f, err);
 		if (r == 0)
 			r = check_locks(f, err);
 		if (r < 0)

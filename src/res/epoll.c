@@ -287,6 +287,11 @@ static int epoll_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f
 
 /* ---- restore ---- */
 
+static bool is_outer_terminal(const Cpx__File *f)
+{
+	return f->terminal && !pty_is_slave(f->terminal);
+}
+
 static const char *why_unrestorable(struct restore_ctx *c, const Cpx__Epoll *b)
 {
 	if (b->busy_poll_budget > DEFAULT_WEIGHT && !attr_can_globally(c, CAP_NET_ADMIN))
@@ -294,7 +299,7 @@ static const char *why_unrestorable(struct restore_ctx *c, const Cpx__Epoll *b)
 	for (size_t i = 0; i < b->n_item; i++) {
 		if (b->item[i]->events & EPOLLWAKEUP && !attr_can_globally(c, CAP_BLOCK_SUSPEND))
 			return "EPOLLWAKEUP needs cap_block_suspend; restore as root";
-		if (image_file(c->image, b->item[i]->file)->terminal && c->tty_fd < 0)
+		if (is_outer_terminal(image_file(c->image, b->item[i]->file)) && c->tty_fd < 0)
 			return "it watches the terminal, and there is none here; restore in the "
 			       "foreground";
 	}

@@ -5,6 +5,8 @@
 /* clang-format off: a line each */
 const struct file_ops *const file_registry[] = {
 	&pathonly_file_ops, /* whatever it refers to */
+	&pty_file_ops,
+	&mqueue_file_ops,
 	&terminal_file_ops,
 	&chardev_file_ops,
 	&pidfd_file_ops,

@@ -734,7 +734,13 @@ struct ends *files_ends(struct dump_ctx *c, uint64_t dev, uint64_t ino)
 
 int files_watch(struct dump_ctx *c, Cpx__File *f, const char *link, struct err *err)
 {
-	struct watch w = {.link = strdup(link), .file = f};
+	return files_watch_more(c, f, link, WATCH_LINK, 0, err);
+}
+
+int files_watch_more(struct dump_ctx *c, Cpx__File *f, const char *link, enum watch_kind kind,
+		     uint64_t dev, struct err *err)
+{
+	struct watch w = {.link = strdup(link), .file = f, .kind = kind, .dev = dev};
 
 	if (!w.link || insert_at(&c->files->watch, &c->files->nwatch, &c->files->maxwatch,
 				 c->files->nwatch, &w, sizeof(w)) < 0) {

@@ -65,9 +65,17 @@ struct ends {
 };
 
 /* A descriptor's link text, at which processes outside of the tree are looked for. */
+enum watch_kind {
+	WATCH_LINK,   /* the link says it all */
+	WATCH_DEVICE, /* and the file system must be this one: links of other mount namespaces */
+	WATCH_FILE,   /* and the description must be the same: all masters have one link */
+};
+
 struct watch {
 	char *link; /* owned */
 	Cpx__File *file;
+	enum watch_kind kind;
+	uint64_t dev; /* WATCH_DEVICE */
 };
 
 struct table_entry {
@@ -109,6 +117,8 @@ struct ends *files_ends(struct dump_ctx *c, uint64_t dev, uint64_t ino);
 /* After all tables are read, refuses f if a process outside of the tree has a descriptor with this
  * link. */
 int files_watch(struct dump_ctx *c, Cpx__File *f, const char *link, struct err *err);
+int files_watch_more(struct dump_ctx *c, Cpx__File *f, const char *link, enum watch_kind kind,
+		     uint64_t dev, struct err *err);
 
 /* Likewise, if a process outside of the tree has this very description: for kinds whose link does
  * not tell one from the other. */
@@ -197,6 +207,23 @@ size_t files_index(const struct restore_ctx *c, const Cpx__File *f);
 int files_refuse_restore(struct restore_ctx *c, const Cpx__File *f, const char *kind,
 			 const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 
+/* ---- pty.c: both sides of a pseudo-terminal in the tree ---- */
+
+/* Dump. The master of this slave, if the tree has it; valid when all descriptors are known. */
+const Cpx__File *pty_master_of(const struct dump_ctx *c, const Cpx__File *slave);
+/* A slave that was hung up: its number is all there is to know. */
+bool pty_is_hung_up(const struct fd_probe *p);
+int pty_dump_hung_up(const struct fd_probe *p, Cpx__Terminal *b, struct err *err);
+int pty_complete_hung_up(struct dump_ctx *c, const Cpx__File *f, struct err *err);
+/* Restore, of a slave with its master, or hung up. */
+bool pty_is_slave(const Cpx__Terminal *t);
+int pty_check_hung_up(struct restore_ctx *c, const Cpx__File *f);
+int pty_open_slave(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, struct err *err);
+void pty_settle_slave(struct restore_ctx *c, const Cpx__File *f, const Cpx__Task *task, int fd,
+		      struct batch *b);
+/* The pair whose slave is the controlling terminal of this session, NULL if there is none. */
+const Cpx__File *pty_of_session(const struct image *im, uint32_t sid);
+
 /* ---- locks.c ---- */
 int locks_dump(struct dump_ctx *c, const struct fd_probe *p, const struct proc_fdinfo *info,
 	       Cpx__File *f, struct err *err);
@@ -242,7 +269,7 @@ int pidfd_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch
 extern const struct file_ops pathonly_file_ops, terminal_file_ops, chardev_file_ops, memfd_file_ops,
 	regular_file_ops, directory_file_ops, pipe_file_ops, unix_file_ops,
 	epoll_file_ops, eventfd_file_ops, timerfd_file_ops, signalfd_file_ops, inotify_file_ops,
-	pidfd_file_ops,
+	pidfd_file_ops, pty_file_ops, mqueue_file_ops,
 	unsupported_file_ops;
 
 #endif

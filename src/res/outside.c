@@ -8,6 +8,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static int compare_watch(const void *a, const void *b)
@@ -83,16 +85,46 @@ static struct file_entry *find_same(struct dump_ctx *c, int dir, pid_t pid, cons
 	return r < 0 ? NULL : files_find_same(c, &p, pid);
 }
 
-/* What the tree has behind this descriptor of a stranger, if that matters. */
-static int examine(struct dump_ctx *c, int dir, pid_t pid, const char *name, const char *link)
+/* Where kcmp(2) is denied nobody can tell, and a master outside is not looked for. */
+static bool is_really(struct dump_ctx *c, const struct watch *w, int fds, pid_t pid, const char *fd)
 {
-	struct watch *w = find_watch(c->files, link), same = {.link = (char *)link};
-	struct file_entry *e = w ? files_entry(c, w->file) : find_same(c, dir, pid, name, link);
+	const struct file_entry *e = files_entry(c, w->file);
+	struct stat st;
 
-	if (!e || e->is_outside || (!w && !is_watched_same(e->file)))
+	if (w->kind == WATCH_DEVICE)
+		return fstatat(fds, fd, &st, 0) == 0 && st.st_dev == w->dev;
+	return w->kind == WATCH_LINK ||
+	       syscall(SYS_kcmp, e->tid, pid, KCMP_FILE, e->fd, atoi(fd)) == 0;
+}
+
+/* All that are watched under this link. */
+static int look_at(struct dump_ctx *c, const char *link, int dir, int fds, pid_t pid,
+		   const char *fd)
+{
+	const struct file_table *ft = c->files;
+	struct watch *w = find_watch(c->files, link);
+	int r = 0;
+
+	for (; r == 0 && w && w < ft->watch + ft->nwatch && strcmp(w->link, link) == 0; w++)
+		if (!files_entry(c, w->file)->is_outside && is_really(c, w, fds, pid, fd))
+			r = report(c, w, dir, pid);
+	return r;
+}
+
+/* What the tree has behind this descriptor of a stranger, if that matters. */
+static int examine(struct dump_ctx *c, int dir, int fds, pid_t pid, const char *name,
+		   const char *link)
+{
+	struct watch same = {.link = (char *)link};
+	struct file_entry *e;
+
+	if (find_watch(c->files, link))
+		return look_at(c, link, dir, fds, pid, name);
+	e = find_same(c, dir, pid, name, link);
+	if (!e || e->is_outside || !is_watched_same(e->file))
 		return 0;
 	same.file = e->file;
-	return report(c, w ? w : &same, dir, pid);
+	return report(c, &same, dir, pid);
 }
 
 static int scan_process(struct dump_ctx *c, int dir, pid_t pid)
@@ -111,7 +143,7 @@ static int scan_process(struct dump_ctx *c, int dir, pid_t pid)
 		if (n <= 0)
 			continue;
 		link[n] = '\0';
-		r = examine(c, dir, pid, e->d_name, link);
+		r = examine(c, dir, dirfd(d), pid, e->d_name, link);
 	}
 	return r;
 }

@@ -40,6 +40,7 @@ struct restore_ctx {
 	bool new_pid_ns;	/* we are PID 1 of a fresh PID namespace */
 	bool in_user_ns;	/* ... and of a fresh user namespace */
 	bool new_ipc_ns;	/* ... and of a fresh IPC namespace */
+	bool new_devpts;	/* ... with a devpts of its own at /dev/pts */
 	bool is_privileged;	/* CAP_SYS_ADMIN in the initial user namespace (effective) */
 	bool detached;
 	int tty_fd;		/* the terminal to restore onto, -1 if none */
@@ -225,9 +226,19 @@ void terminal_restore(int tty_fd, const struct terminal_state *s);
 /* When the tree runs: SIGWINCH to its foreground group if the window is not of the size that it was. Called where the
  * pids are those of the image. */
 void terminal_tell_size(const struct restore_ctx *c);
-/* In a foreground restore, before files_settle(): where cpx leads the session of the terminal and the tree has a session leader
+/* In a foreground restore, when all files are open and before the tree is grown: where cpx leads the session of the terminal and the tree has a session leader
  * of its own that had a controlling terminal, lets go of it so that the tree can have it. */
 void terminal_hand_over(const struct restore_ctx *c);
+/* The same terminal, for a task that has just begun the session that had it; -1: it had none, or one of the tree's own. It
+ * cannot be had (TIOCSCTTY) where another session has it. */
+int terminal_controlling_fd(const struct restore_ctx *c, const Cpx__Task *leader);
+
+/* ---- res/pty.c: pseudo-terminals of which the tree has both sides ---- */
+/* Before anything is opened: numbers that the tree needs are taken at /dev/pts. */
+bool ptys_need_devpts(const struct image *im);
+/* Our descriptor of the controlling terminal of the session that this task has just begun; -1 if it has none, or the one that
+ * cpx is run from. Its children inherit a controlling terminal by birth only. */
+int pty_controlling_fd(const struct restore_ctx *c, const Cpx__Task *leader);
 
 /* ---- shared content: res/objects.c ---------------------------------------------------------- */
 

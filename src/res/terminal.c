@@ -5,7 +5,7 @@
  *
  * Carried: the modes (termios2), the foreground group, exclusive mode; a window of another size is
  * told by SIGWINCH. Cannot be carried: what was typed and not yet read, what is on the screen.
- * Refused: masters of pseudo-terminals, a second terminal in one tree.
+ * Refused: a second terminal in one tree, unless the tree has its master too (pty.c).
  */
 #include "res/files.h"
 
@@ -39,13 +39,6 @@ static bool terminal_match(const struct fd_probe *p)
 }
 
 /* ---- dump ---- */
-
-static bool is_master(const struct fd_probe *p)
-{
-	unsigned m = major(p->st.st_rdev);
-
-	return p->st.st_rdev == makedev(5, 2) || (m >= 128 && m <= 135);
-}
 
 /* Session and foreground group, which the terminal tells only those whose controlling terminal it
  * is: from any task of the tree that has it. */
@@ -94,10 +87,8 @@ static int terminal_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File
 
 	if (!b)
 		return err_nomem(err);
-	if (is_master(p))
-		return files_refuse(c, p, "pseudo-terminal master",
-				    "cannot be checkpointed: this version of cpx does "
-				    "not carry both sides of a terminal");
+	if (pty_is_hung_up(p))
+		return pty_dump_hung_up(p, b, err);
 	if (ioctl(p->dup, TIOCGDEV, &dev) < 0)
 		return files_refuse(c, p, "terminal", "cannot be checkpointed: '%s' was hung up",
 				    p->link);
@@ -118,12 +109,18 @@ static int terminal_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File
 /* The first terminal is the one; any other is refused, once. */
 static int terminal_complete(struct dump_ctx *c, Cpx__File *f, struct err *err)
 {
+	const Cpx__File *master = pty_master_of(c, f);
 	bool is_first_of_its = false, is_only = true;
 
+	f->terminal->master = master ? master->id : 0;
+	if (f->terminal->hung_up)
+		return pty_complete_hung_up(c, f, err);
+	if (master)
+		return 0;
 	for (size_t i = 0; i < c->files->nends; i++) {
 		const struct ends *e = &c->files->ends[i];
 
-		if (e->dev != TERMINALS)
+		if (e->dev != TERMINALS || pty_master_of(c, e->first))
 			continue;
 		if (e->first == f)
 			is_first_of_its = true;
@@ -143,6 +140,8 @@ static int terminal_complete(struct dump_ctx *c, Cpx__File *f, struct err *err)
 
 static int terminal_check(struct restore_ctx *c, const Cpx__File *f, struct err *err)
 {
+	if (f->terminal->hung_up)
+		return pty_check_hung_up(c, f);
 	if (f->terminal->termios.len != sizeof(struct termios2) ||
 	    f->terminal->winsize.len != sizeof(struct winsize))
 		return err_set(err, -EBADMSG, "the image holds a terminal without modes");
@@ -168,6 +167,8 @@ static int terminal_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd,
 {
 	int fd = -1;
 
+	if (pty_is_slave(f->terminal))
+		return pty_open_slave(c, f, ret_fd, err);
 	if (c->tty_fd >= 0 && f->terminal->is_dev_tty)
 		fd = file_open_path(c, "/dev/tty", f->flags, NULL);
 	if (fd < 0)
@@ -209,18 +210,27 @@ static bool is_resized(int tty_fd, const Cpx__Terminal *b)
 	       (now.ws_row != then.ws_row || now.ws_col != then.ws_col);
 }
 
+/* Its controlling terminal is the one that the tree is restored onto. */
+static bool leads_terminal(const struct image *im, const Cpx__Task *task)
+{
+	return task->tty_controlling && task->sid == task->pid && !pty_of_session(im, task->sid);
+}
+
 /* The calls may fail: another terminal need not know all modes, and belongs to a session
  * that may not be the tree's. */
 static int terminal_settle(struct restore_ctx *c, const Cpx__File *f, const Cpx__Task *task, int fd,
 			   struct batch *b, struct err *err)
 {
+	const Cpx__Task *leader = image_task(c->image, task->sid);
 	const Cpx__Terminal *t = f->terminal;
 	uint32_t group;
 
-	if (c->tty_fd < 0)
+	if (pty_is_slave(t))
+		pty_settle_slave(c, f, task, fd, b);
+	if (c->tty_fd < 0 || pty_is_slave(t))
 		return 0;
-	if (task->tty_controlling && task->sid == task->pid)
-		BATCH_CALL(b, SYS_ioctl, fd, TIOCSCTTY, 0);
+	if (!task->tty_controlling && leader && leads_terminal(c->image, leader))
+		BATCH_CALL(b, SYS_ioctl, fd, TIOCNOTTY); /* which it got by birth */
 	if (c->file_holder[files_index(c, f)] != task->pid)
 		return 0;
 	group = foreground_group(c, t);
@@ -282,7 +292,7 @@ void terminal_tell_size(const struct restore_ctx *c)
 {
 	for (size_t i = 0; c->tty_fd >= 0 && i < c->image->nfiles; i++) {
 		const Cpx__Terminal *t = c->image->file[i]->terminal;
-		uint32_t group = t ? foreground_group(c, t) : 0;
+		uint32_t group = t && !pty_is_slave(t) ? foreground_group(c, t) : 0;
 
 		if (!group || !is_resized(c->tty_fd, t))
 			continue;
@@ -294,9 +304,14 @@ void terminal_tell_size(const struct restore_ctx *c)
 static bool has_controlling_leader(const struct image *im)
 {
 	for (size_t i = 0; i < im->ntasks; i++)
-		if (im->task[i]->tty_controlling && im->task[i]->sid == im->task[i]->pid)
+		if (leads_terminal(im, im->task[i]))
 			return true;
 	return false;
+}
+
+int terminal_controlling_fd(const struct restore_ctx *c, const Cpx__Task *leader)
+{
+	return leads_terminal(c->image, leader) ? c->tty_fd : -1;
 }
 
 void terminal_hand_over(const struct restore_ctx *c)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # timeout: 60
 """A session leader with a controlling terminal (what a terminal window, ssh or login starts) is restored by a cpx that leads
-the session of another terminal: it has that one as its controlling terminal, and ^C reaches it."""
+the session of another terminal: it and its child have that one as their controlling terminal, and ^C reaches it."""
 import os
 import pty
 import select
@@ -15,6 +15,14 @@ from sandbox import Fail
 JOB = r"""
 import os, signal
 signal.signal(signal.SIGINT, lambda *_: os.write(1, b"interrupted\n"))
+ask, told = os.pipe(), os.pipe()
+if os.fork() == 0:
+    while os.read(ask[0], 1):
+        try:
+            os.close(os.open("/dev/tty", os.O_RDWR))
+            os.write(told[1], b"1")
+        except OSError:
+            os.write(told[1], b"0")
 os.write(1, b"begun\n")
 while True:
     try:
@@ -24,7 +32,9 @@ while True:
     if line in (b"", b"q\n"):
         break
     terminal = os.open("/dev/tty", os.O_RDWR)
-    os.write(terminal, b"leads %d\n" % (os.tcgetpgrp(terminal) == os.getpgrp() == os.getsid(0)))
+    os.write(ask[1], b"?")
+    os.write(terminal, b"leads %d, child %s\n" % (os.tcgetpgrp(terminal) == os.getpgrp() == os.getsid(0),
+                                                  os.read(told[0], 1)))
     os.close(terminal)
 """
 
@@ -49,7 +59,7 @@ def expect(master, text, timeout=20):
 def play(image, *options):
     pid, master = spawn(os.environ["CPX"], "restore", *options, image)
     os.write(master, b"x\n")
-    expect(master, "leads 1")
+    expect(master, "leads 1, child 1")
     os.write(master, b"\x03")
     expect(master, "interrupted")
     os.write(master, b"q\n")
@@ -64,7 +74,7 @@ def main():
     pid, master = spawn("/usr/bin/python3", "-c", JOB)
     expect(master, "begun")
     os.write(master, b"x\n")
-    expect(master, "leads 1")
+    expect(master, "leads 1, child 1")
     cpx.dump(pid, image, "--kill")
     os.waitpid(pid, 0)
     os.close(master)

@@ -615,15 +615,19 @@ static void test_terminal(void **state)
 	close(master);
 }
 
-static void ptmx_setup(int task)
+static void unread_setup(int task)
 {
 	place(posix_openpt(O_RDWR | O_NOCTTY), 10);
+	must(unlockpt(10) == 0);
+	place(ioctl(10, TIOCGPTPEER, O_RDWR | O_NOCTTY), 11);
+	must(write(11, "abc", 3) == 3);
 }
 
-static void test_master_refused(void **state)
+static void test_unread_refused(void **state)
 {
-	stage_play(
-		&(struct scene){.setup = ptmx_setup, .refused = "fd 10 (pseudo-terminal master)"});
+	stage_play(&(struct scene){.setup = unread_setup,
+				   .refused = "fd 10 (pseudo-terminal master): cannot be "
+					      "checkpointed: 3 bytes"});
 }
 
 /* ---- leases ---- */
@@ -832,7 +836,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_memfd, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_locks, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_terminal, make_dir, remove_dir),
-		cmocka_unit_test_setup_teardown(test_master_refused, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_unread_refused, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_lease, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_mapped, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_no_kcmp, make_dir, remove_dir),
