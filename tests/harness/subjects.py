@@ -21,6 +21,7 @@ class Entry:
     def __init__(self, line):
         self.name, self.what, *rest = [part.strip() for part in line.split("|")]
         self.refused_modes, self.differs, self.max_image, self.timeout = {}, set(), None, 20
+        self.alone = False
         for option in filter(None, (o.strip() for o in "".join(rest).split(";"))):
             self._option(option)
 
@@ -36,6 +37,8 @@ class Entry:
             self.max_image = int(value) << 20
         elif word == "timeout":
             self.timeout = int(value)
+        elif word == "alone:":
+            self.alone = True
         else:
             raise ValueError(f"{TABLE}: unknown option {option!r} of {self.name}")
 
@@ -221,7 +224,7 @@ class SubjectTest:
     def __init__(self, entry, mode, program):
         self.entry, self.mode, self.program = entry, mode, program
         self.name = f"subjects/{entry.name}/{mode}"
-        self.timeout, self.alone = entry.timeout, False
+        self.timeout, self.alone = entry.timeout, entry.alone
         self.is_user = mode.startswith("user")
         self.owner = USER if self.is_user else None
 

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # timeout: 90
+# alone: another test would take the number of a pseudo-terminal of the killed
 """A tmux server with two windows, a shell that keeps a variable and one that counts, is dumped at random moments,
 killed and restored: the same server answers at its socket, and both shells go on from where they were."""
 import os

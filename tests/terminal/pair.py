@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # timeout: 90
+# alone: another test would take the number of a pseudo-terminal of the killed
 """A program that shows a shell on a pseudo-terminal of its own (as script and terminal windows do) is restored with it
 onto the outer terminal: the shell's jobs, its history, ^C, ^Z and the size of the window still work, several times over."""
 import os

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # timeout: 60
+# alone: another test would take the number of a pseudo-terminal of the killed
 """Pseudo-terminals that cannot be carried are refused by name: with unread data, with a slave open outside. One whose
 number is taken is restored into a /dev/pts of its own, and dumped and restored from there."""
 import os
