@@ -103,20 +103,6 @@ static int find_guards(struct session *s, struct err *err)
 	return ret;
 }
 
-static int begin_to_verify(struct session *s, struct err *err)
-{
-	_cleanup_free_ pid_t *pid = calloc(s->nmms + 1, sizeof(*pid));
-	_cleanup_free_ pid_t *copy = calloc(s->nmms + 1, sizeof(*copy));
-
-	if (!pid || !copy)
-		return err_nomem(err);
-	for (size_t i = 0; i < s->nmms; i++) {
-		pid[i] = s->mm[i].owner->pid;
-		copy[i] = holder(&s->mm[i]);
-	}
-	return preview_verify_begin(&s->ctx, pid, copy, s->nmms, err);
-}
-
 /* Before the first twin goes. */
 static int end_to_verify(struct session *s, struct err *err)
 {
@@ -124,6 +110,23 @@ static int end_to_verify(struct session *s, struct err *err)
 
 	s->must_repeat = ret == -EAGAIN;
 	return ret;
+}
+
+/* While it is written, if what was written can be taken back. */
+static int begin_to_verify(struct session *s, struct err *err)
+{
+	_cleanup_free_ pid_t *pid = calloc(s->nmms + 1, sizeof(*pid));
+	_cleanup_free_ pid_t *copy = calloc(s->nmms + 1, sizeof(*copy));
+	int ret;
+
+	if (!pid || !copy)
+		return err_nomem(err);
+	for (size_t i = 0; i < s->nmms; i++) {
+		pid[i] = s->mm[i].owner->pid;
+		copy[i] = holder(&s->mm[i]);
+	}
+	ret = preview_verify_begin(&s->ctx, pid, copy, s->nmms, err);
+	return ret < 0 || s->output->is_file ? ret : end_to_verify(s, err);
 }
 
 /* ---- writing ---- */
@@ -297,6 +300,8 @@ static int run(struct session *s, bool is_exact, struct job *j, struct cpx_resul
 	int ret = session_init(s, j, r, err);
 
 	s->is_exact = is_exact;
+	if (ret == 0)
+		ret = output_restart(j->output, err);
 	if (ret == 0)
 		ret = session_run(s, dump_stage, ARRAY_SIZE(dump_stage), err);
 	tree_thaw(&s->tree, THAW_RUN);

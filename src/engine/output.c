@@ -149,6 +149,13 @@ int output_commit(struct output *o, struct err *err)
 	return o->is_file ? commit_file(o, err) : 0;
 }
 
+int output_restart(struct output *o, struct err *err)
+{
+	if (o->is_file && (ftruncate(o->fd, 0) < 0 || lseek(o->fd, 0, SEEK_SET) < 0))
+		return err_sys(err, -errno, "cannot empty '%s'", o->path);
+	return 0;
+}
+
 void output_release(struct output *o)
 {
 	if (o->temp[0])

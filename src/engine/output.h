@@ -29,6 +29,8 @@ struct output {
 /* path "-": stream_fd. */
 int output_open(struct output *o, const char *path, int stream_fd, struct err *err);
 int output_commit(struct output *o, struct err *err);
+/* A file is empty again. A stream must not have been written to. */
+int output_restart(struct output *o, struct err *err);
 /* Discards what was not committed. */
 void output_release(struct output *o);
 

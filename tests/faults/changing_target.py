@@ -26,6 +26,10 @@ TURMOIL = {
     "maps": "import mmap\nwhile True:\n m = [mmap.mmap(-1, 4096 * 50) for _ in range(20)]\n"
             " for x in m: x[0] = 1\n for x in m: x.close()\n",
 }
+# What was read of its mappings before the freeze is not true any more: the dump begins anew.
+TURMOIL["advises"] = ("import mmap\nm = mmap.mmap(-1, 32 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n"
+                      "for i in range(0, len(m), 4096): m[i] = 1\n"
+                      "while True:\n m.madvise(mmap.MADV_DONTDUMP)\n m.madvise(mmap.MADV_DODUMP)\n")
 DUMPS = 12
 
 
