@@ -24,9 +24,11 @@ int steer_gone(struct tracee *t, struct err *err)
 
 static int set_mask(struct tracee_thread *th, uint64_t mask, struct err *err)
 {
-	if (ptrace(PTRACE_SETSIGMASK, th->tid, sizeof(mask), &mask))
-		return err_sys(err, -errno, "cannot set the signal mask");
-	return 0;
+	int r = -EPERM;
+
+	for (int i = 0; r && r != -ESRCH && i < DENIED_TRIES; i++)
+		r = ptrace(PTRACE_SETSIGMASK, th->tid, sizeof(mask), &mask) ? -errno : 0;
+	return r ? err_sys(err, r, "cannot set the signal mask") : 0;
 }
 
 int steer_begin(struct tracee *t, struct tracee_thread *th, const struct arch_regs *regs,

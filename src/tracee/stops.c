@@ -13,7 +13,6 @@
 #include <time.h>
 
 #define SYSCALL_STOP (SIGTRAP | 0x80)
-#define TRIES	     3
 #define LOOK_MS	     10 /* how often a thread that does not stop is looked at */
 
 uint64_t monotonic_ns(void)
@@ -33,7 +32,7 @@ static int insist(int request, pid_t tid, long data)
 {
 	int r = -1;
 
-	for (int i = 0; r && i < TRIES; i++) {
+	for (int i = 0; r && i < DENIED_TRIES; i++) {
 		r = (int)ptrace((enum __ptrace_request)request, tid, 0, data);
 		if (r && errno == ESRCH)
 			break;

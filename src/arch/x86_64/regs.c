@@ -17,13 +17,31 @@
 #define RESTART_FIRST 512
 #define RESTART_LAST  516
 
+#define DENIED_TRIES 3
+
+/* Without its registers a thread can be neither steered nor put back where it was: should something
+ * between us and the kernel deny the call, it is made again. */
+static int general_regs(int request, pid_t tid, struct iovec *io)
+{
+	int r = -1;
+
+	for (int i = 0; r && i < DENIED_TRIES; i++) {
+		r = (int)ptrace((enum __ptrace_request)request, tid, NT_PRSTATUS, io);
+		if (r && errno == ESRCH)
+			break;
+	}
+	return r ? -errno : 0;
+}
+
 int arch_get_regs(pid_t tid, struct arch_regs *ret, struct err *err)
 {
 	struct user_regs_struct gp;
 	struct iovec io = {&gp, sizeof(gp)};
 
-	if (ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, &io))
-		return err_sys(err, -errno, "cannot read the registers");
+	int r = general_regs(PTRACE_GETREGSET, tid, &io);
+
+	if (r)
+		return err_sys(err, r, "cannot read the registers");
 	if (io.iov_len != sizeof(gp))
 		return err_set(err, -EOPNOTSUPP, "32-bit programs cannot be checkpointed yet");
 	ret->gp = gp;
@@ -35,9 +53,9 @@ int arch_set_regs(pid_t tid, const struct arch_regs *regs, struct err *err)
 	struct user_regs_struct gp = regs->gp;
 	struct iovec io = {&gp, sizeof(gp)};
 
-	if (ptrace(PTRACE_SETREGSET, tid, NT_PRSTATUS, &io))
-		return err_sys(err, -errno, "cannot set the registers");
-	return 0;
+	int r = general_regs(PTRACE_SETREGSET, tid, &io);
+
+	return r ? err_sys(err, r, "cannot set the registers") : 0;
 }
 
 /* More than any CPU has today (AMX needs 11 KiB). */
