@@ -295,10 +295,8 @@ static void main_vfork_below(void)
 {
 	char *const argv[] = {"true", NULL};
 
-	if (fork()) {
-		ready();
+	if (fork())
 		main_pause();
-	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (;;) {
 		if (!vfork()) {
