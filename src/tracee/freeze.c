@@ -284,15 +284,6 @@ static size_t poll_task(struct tracee *t)
 	return drop_gone_and_doubt(t) ? t->nthreads : running;
 }
 
-static bool is_exited_leader(const struct tracee *t, pid_t tid)
-{
-	_cleanup_close_ int dir = -1;
-	struct proc_stat st;
-
-	return tid == t->pid && proc_open(-1, t->pid, tid, &dir, NULL) == 0 &&
-	       proc_stat(dir, &st, NULL) == 0 && proc_is_dead(st.state);
-}
-
 /* For a task that takes its time: a leader that exits on its way to the stop is not reported while
  * other threads live; one that stood may be killed by another's execve, which waits for us to reap
  * it. */
@@ -301,7 +292,8 @@ static void look_closer(struct tracee *t)
 	for (size_t i = 0; i < t->nthreads; i++) {
 		struct tracee_thread *th = &t->thread[i];
 
-		if (th->where == THREAD_SEIZED && is_exited_leader(t, th->tid)) {
+		if (th->where == THREAD_SEIZED && th->tid == t->pid &&
+		    stop_is_zombie(th->tid)) {
 			th->is_exited = true;
 			th->where = THREAD_STOPPED;
 		} else if (th->where == THREAD_STOPPED && !th->is_exited &&

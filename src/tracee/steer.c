@@ -9,6 +9,7 @@
  */
 #include "tracee/tracee_priv.h"
 
+#include "base/insist.h"
 #include "base/util.h"
 
 #include <sys/ptrace.h>
@@ -24,10 +25,8 @@ int steer_gone(struct tracee *t, struct err *err)
 
 static int set_mask(struct tracee_thread *th, uint64_t mask, struct err *err)
 {
-	int r = -EPERM;
+	int r = ptrace_insist(PTRACE_SETSIGMASK, th->tid, (void *)sizeof(mask), &mask);
 
-	for (int i = 0; r && r != -ESRCH && i < DENIED_TRIES; i++)
-		r = ptrace(PTRACE_SETSIGMASK, th->tid, sizeof(mask), &mask) ? -errno : 0;
 	return r ? err_sys(err, r, "cannot set the signal mask") : 0;
 }
 

@@ -4,6 +4,7 @@
  */
 #include "tracee/tracee_priv.h"
 
+#include "base/insist.h"
 #include "base/util.h"
 #include "proc/proc.h"
 
@@ -23,31 +24,14 @@ uint64_t monotonic_ns(void)
 	return t.tv_sec * 1000000000ULL + (uint64_t)t.tv_nsec;
 }
 
-/*
- * Not ESRCH means that something between us and the kernel denies the call. A thread that stands
- * where it should run would be waited for without end, and we cannot let go of it either: so the
- * call is made again.
- */
-static int insist(int request, pid_t tid, long data)
-{
-	int r = -1;
-
-	for (int i = 0; r && i < DENIED_TRIES; i++) {
-		r = (int)ptrace((enum __ptrace_request)request, tid, 0, data);
-		if (r && errno == ESRCH)
-			break;
-	}
-	return r ? -errno : 0;
-}
-
 int stop_interrupt(pid_t tid)
 {
-	return insist(PTRACE_INTERRUPT, tid, 0);
+	return ptrace_insist(PTRACE_INTERRUPT, tid, NULL, NULL);
 }
 
 int stop_resume(pid_t tid, int how, int sig)
 {
-	return insist(how, tid, sig);
+	return ptrace_insist(how, tid, NULL, (void *)(intptr_t)sig);
 }
 
 void stops_watch(sigset_t *saved)
@@ -117,7 +101,8 @@ bool stop_is_zombie(pid_t tid)
 	_cleanup_close_ int dir = -1;
 	struct proc_stat st;
 
-	return proc_open(-1, tid, 0, &dir, NULL) == 0 && proc_stat(dir, &st, NULL) == 0 && st.state == 'Z';
+	return proc_open(-1, tid, 0, &dir, NULL) == 0 && proc_stat(dir, &st, NULL) == 0 &&
+	       proc_is_dead(st.state);
 }
 
 /* A leader that was killed is not waited for before its other threads are, which we trace too

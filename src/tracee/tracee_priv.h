@@ -35,10 +35,6 @@ enum stop {
 	STOP_GONE,
 };
 
-/* How often a call is made without which a thread cannot be let go, should something between us and
- * the kernel deny it. */
-#define DENIED_TRIES 3
-
 /* -errno of ptrace(2). how: PTRACE_CONT, PTRACE_SYSCALL or PTRACE_DETACH. */
 int stop_interrupt(pid_t tid);
 int stop_resume(pid_t tid, int how, int sig);

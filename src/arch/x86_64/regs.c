@@ -7,6 +7,7 @@
  */
 #include "arch/arch.h"
 
+#include "base/insist.h"
 #include "base/util.h"
 
 #include <elf.h>
@@ -17,28 +18,12 @@
 #define RESTART_FIRST 512
 #define RESTART_LAST  516
 
-#define DENIED_TRIES 3
-
-/* Without its registers a thread can be neither steered nor put back where it was: should something
- * between us and the kernel deny the call, it is made again. */
-static int general_regs(int request, pid_t tid, struct iovec *io)
-{
-	int r = -1;
-
-	for (int i = 0; r && i < DENIED_TRIES; i++) {
-		r = (int)ptrace((enum __ptrace_request)request, tid, NT_PRSTATUS, io);
-		if (r && errno == ESRCH)
-			break;
-	}
-	return r ? -errno : 0;
-}
-
 int arch_get_regs(pid_t tid, struct arch_regs *ret, struct err *err)
 {
 	struct user_regs_struct gp;
 	struct iovec io = {&gp, sizeof(gp)};
 
-	int r = general_regs(PTRACE_GETREGSET, tid, &io);
+	int r = ptrace_insist(PTRACE_GETREGSET, tid, (void *)NT_PRSTATUS, &io);
 
 	if (r)
 		return err_sys(err, r, "cannot read the registers");
@@ -53,7 +38,7 @@ int arch_set_regs(pid_t tid, const struct arch_regs *regs, struct err *err)
 	struct user_regs_struct gp = regs->gp;
 	struct iovec io = {&gp, sizeof(gp)};
 
-	int r = general_regs(PTRACE_SETREGSET, tid, &io);
+	int r = ptrace_insist(PTRACE_SETREGSET, tid, (void *)NT_PRSTATUS, &io);
 
 	return r ? err_sys(err, r, "cannot set the registers") : 0;
 }
