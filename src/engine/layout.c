@@ -24,9 +24,13 @@ typedef const Cpx__Vma *vma_t;
 
 /* ---- what is kept --------------------------------------------------------------------------- */
 
+/* A stack that has grown since is made anew as a whole: a part below it would stay a mapping of its own, and
+ * pthread_getattr_np(3) would take that for the end of the stack. */
 static bool is_same_backing(vma_t a, vma_t b)
 {
 	if (a->kind != b->kind || a->grows_down != b->grows_down)
+		return false;
+	if (a->grows_down && a->start != b->start)
 		return false;
 	switch (a->kind) {
 	case CPX__VMA__KIND__ANON:
@@ -83,12 +87,15 @@ static const struct page_range *range_at(const struct page_ranges *l, uint64_t a
 	return lo < l->n ? &l->r[lo] : NULL; /* the first that ends above addr */
 }
 
-bool layout_is_fresh(const struct rtask *t, uint64_t addr)
+bool layout_is_fresh(const struct rtask *t, uint64_t addr, uint64_t *end)
 {
 	const struct page_range *k = range_at(&t->kept, addr);
+	bool is_kept = k && k->addr <= addr;
 	vma_t v = vma_at(t->mm, addr);
 
-	return v && v->kind == CPX__VMA__KIND__ANON && !(k && k->addr <= addr);
+	if (k)
+		*end = MIN(*end, is_kept ? k->addr + k->len : k->addr);
+	return v && v->kind == CPX__VMA__KIND__ANON && !is_kept;
 }
 
 /* ---- vdso and vvar -------------------------------------------------------------------------- */

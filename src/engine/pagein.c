@@ -25,9 +25,14 @@
 
 /* ---- one chunk ------------------------------------------------------------------------------ */
 
-static bool is_fresh(uint64_t addr, void *arg)
+static bool is_fresh(uint64_t addr, uint64_t *end, void *arg)
 {
-	return layout_is_fresh(arg, addr);
+	return layout_is_fresh(arg, addr, end);
+}
+
+static struct fill_target fill_target(struct rtask *t)
+{
+	return (struct fill_target){t->pid, t->mem_fd, t->uffd, t->mm, is_fresh, t};
 }
 
 static int note_pages(struct rtask *t, const struct chunk_ref *c)
@@ -44,17 +49,21 @@ static int note_pages(struct rtask *t, const struct chunk_ref *c)
 static int copy_from_parent(struct rtask *t, uint64_t addr, uint64_t len, struct err *err)
 {
 	static const size_t step = 64 << 10;
+	struct fill_target target = fill_target(t);
 	_cleanup_free_ uint8_t *buf = malloc(step);
 
 	if (!buf)
 		return err_nomem(err);
 	while (len) {
 		size_t n = MIN(len, step);
+		int r;
 
-		if (pread(t->parent->mm_owner->mem_fd, buf, n, addr) != (ssize_t)n ||
-		    pwrite(t->mem_fd, buf, n, addr) != (ssize_t)n)
-			return err_sys(err, -errno, "cannot copy memory at %#llx from the parent",
+		if (pread(t->parent->mm_owner->mem_fd, buf, n, addr) != (ssize_t)n)
+			return err_sys(err, -errno, "cannot read memory at %#llx of the parent",
 				       (unsigned long long)addr);
+		r = fill_range(&target, addr, n, buf, err);
+		if (r < 0)
+			return r;
 		addr += n;
 		len -= n;
 	}
@@ -93,11 +102,11 @@ static int inherit_chunk(struct rtask *t, const struct chunk_ref *c, struct err 
 
 static int fill_one(struct rtask *t, const struct chunk_ref *c, const void *data, struct err *err)
 {
-	struct fill_target target = {t->pid, t->mem_fd, t->uffd, t->mm};
+	struct fill_target target = fill_target(t);
 
 	if (c->kind == CHUNK_INHERIT)
 		return inherit_chunk(t, c, err);
-	return fill_chunk(&target, c, data, is_fresh, t, err);
+	return fill_chunk(&target, c, data, err);
 }
 
 /* ---- userfaultfd ---------------------------------------------------------------------------- */

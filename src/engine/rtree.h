@@ -122,8 +122,9 @@ int rtree_stand_in(struct rtree *rt, struct rtask *t, pid_t pid, struct rtask **
 int layout_apply(struct rtree *rt, struct rtask *t, struct err *err);
 /* Protections, madvise(2), locks, names, and PR_SET_MM, when all children are cloned. */
 int layout_finish(struct rtree *rt, struct rtask *t, struct err *err);
-/* Is the page at addr in a mapping that was made for t (not kept from its parent)? */
-bool layout_is_fresh(const struct rtask *t, uint64_t addr);
+/* Is the page at addr in an anonymous mapping that was made for t (not kept from its parent)? Lowers
+ * *end to where the answer changes within the mapping. */
+bool layout_is_fresh(const struct rtask *t, uint64_t addr, uint64_t *end);
 
 /* pagein.c */
 int pagein_objects(struct rtree *rt, struct err *err);

@@ -66,61 +66,67 @@ static int copy_fresh(const struct fill_target *t, uint64_t addr, const uint8_t 
 	return 0;
 }
 
-/* An extent may reach over several mappings, each of which is filled in its own way. */
-static int fill_extent(const struct fill_target *t, struct extent e, const uint8_t *data,
-		       bool (*is_fresh)(uint64_t addr, void *arg), void *arg, struct err *err)
-{
-	while (e.len) {
-		const Cpx__Vma *v = vma_at(t->mm, e.addr);
-		uint64_t len = v ? MIN(e.len, v->end - e.addr) : 0;
-		int r;
-
-		if (!v)
-			return err_set(err, -EBADMSG, "pages at %#lx, where nothing is mapped",
-				       (unsigned long)e.addr);
-		if (t->uffd >= 0 && is_fresh(e.addr, arg))
-			r = copy_fresh(t, e.addr, data, len, err);
-		else
-			r = write_mem(t, e.addr, data, len, err);
-		if (r < 0)
-			return r;
-		e.addr += len;
-		e.len -= len;
-		data += len;
-	}
-	return 0;
-}
-
-static int fill_zero(const struct fill_target *t, struct extent e, struct err *err)
+static int write_zeros(const struct fill_target *t, uint64_t addr, uint64_t len, struct err *err)
 {
 	static const uint8_t zeros[16 * CPX_PAGE_SIZE];
 	int r = 0;
 
-	while (e.len && r == 0) {
-		uint64_t len = MIN(e.len, sizeof(zeros));
+	while (len && r == 0) {
+		uint64_t n = MIN(len, sizeof(zeros));
 
-		r = write_mem(t, e.addr, zeros, len, err);
-		e.addr += len;
-		e.len -= len;
+		r = write_mem(t, addr, zeros, n, err);
+		addr += n;
+		len -= n;
+	}
+	return r;
+}
+
+/* A stretch that is fresh, or not, as a whole. Fresh memory is zero already. A write to a registered
+ * page that is not there fails, so there is no second way. */
+static int fill_run(const struct fill_target *t, uint64_t addr, uint64_t len, const uint8_t *data,
+		    bool is_fresh, struct err *err)
+{
+	if (!data)
+		return is_fresh ? 0 : write_zeros(t, addr, len, err);
+	return is_fresh && t->uffd >= 0 ? copy_fresh(t, addr, data, len, err)
+					: write_mem(t, addr, data, len, err);
+}
+
+int fill_range(const struct fill_target *t, uint64_t addr, uint64_t len, const void *data,
+	       struct err *err)
+{
+	const uint8_t *at = data;
+	int r = 0;
+
+	while (len && r == 0) {
+		const Cpx__Vma *v = vma_at(t->mm, addr);
+		uint64_t n = v ? MIN(len, v->end - addr) : 0, end = addr + n;
+		bool is_fresh;
+
+		if (!v)
+			return err_set(err, -EBADMSG, "pages at %#lx, where nothing is mapped",
+				       (unsigned long)addr);
+		is_fresh = t->is_fresh(addr, &end, t->arg);
+		n = end - addr;
+		r = fill_run(t, addr, n, at, is_fresh, err);
+		at = at ? at + n : NULL;
+		addr += n;
+		len -= n;
 	}
 	return r;
 }
 
 int fill_chunk(const struct fill_target *t, const struct chunk_ref *c, const void *data,
-	       bool (*is_fresh)(uint64_t addr, void *arg), void *arg, struct err *err)
+	       struct err *err)
 {
-	const uint8_t *at = data;
+	const uint8_t *at = c->kind == CHUNK_ZERO ? NULL : data;
 	int r = 0;
 
 	if (c->kind == CHUNK_INHERIT)
 		return err_set(err, -EINVAL, "inherited pages are not filled");
 	for (unsigned i = 0; i < c->n && r == 0; i++) {
-		if (c->kind == CHUNK_ZERO) {
-			r = fill_zero(t, c->ext[i], err);
-			continue;
-		}
-		r = fill_extent(t, c->ext[i], at, is_fresh, arg, err);
-		at += c->ext[i].len;
+		r = fill_range(t, c->ext[i].addr, c->ext[i].len, at, err);
+		at = at ? at + c->ext[i].len : NULL;
 	}
 	return r;
 }

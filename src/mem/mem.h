@@ -115,10 +115,17 @@ struct fill_target {
 	/* userfaultfd of that mm, fresh anonymous mappings registered MISSING; -1: by mem_fd. */
 	int uffd;
 	const Cpx__Mm *mm;
+	/* Is the page at addr in an anonymous mapping that is new (registered, if uffd is there)? Lowers
+	 * *end to where the answer changes. */
+	bool (*is_fresh)(uint64_t addr, uint64_t *end, void *arg);
+	void *arg;
 };
-/* Fills one chunk: extents in fresh anonymous mappings by UFFDIO_COPY, the rest by mem_fd. is_fresh
- * says for an address whether its mapping is registered. Thread-safe. */
+/* Fills [addr, addr + len), which may reach over several mappings: by UFFDIO_COPY where it is fresh, by
+ * mem_fd elsewhere. data NULL: with zeros. Thread-safe. */
+int fill_range(const struct fill_target *t, uint64_t addr, uint64_t len, const void *data,
+	       struct err *err);
+/* The same for the extents of one chunk. */
 int fill_chunk(const struct fill_target *t, const struct chunk_ref *c, const void *data,
-	       bool (*is_fresh)(uint64_t addr, void *arg), void *arg, struct err *err);
+	       struct err *err);
 
 #endif

@@ -316,11 +316,14 @@ struct fresh {
 	uint64_t start, end;
 };
 
-static bool is_fresh(uint64_t addr, void *arg)
+static bool is_fresh(uint64_t addr, uint64_t *end, void *arg)
 {
 	const struct fresh *f = arg;
+	bool is_inside = addr >= f->start && addr < f->end;
 
-	return addr >= f->start && addr < f->end;
+	if (addr < f->start || is_inside)
+		*end = MIN(*end, is_inside ? f->end : f->start);
+	return is_inside;
 }
 
 static int make_uffd(void *at, size_t len)
@@ -339,34 +342,34 @@ static int make_uffd(void *at, size_t len)
 	return fd;
 }
 
-static void fill_and_check(const struct fill_target *t, uint8_t *p, struct fresh *f)
+static void fill_and_check(const struct fill_target *t, uint8_t *p)
 {
-	struct extent ext[] = {{(uintptr_t)p + P, 3 * P}, {(uintptr_t)p + 6 * P, 4 * P}};
+	struct extent ext[] = {{(uintptr_t)p + P, 2 * P}, {(uintptr_t)p + 5 * P, 5 * P}};
 	struct chunk_ref c = {.kind = CHUNK_DATA, .ext = ext, .n = 2};
 	_cleanup_free_ uint8_t *data = malloc(7 * P);
 	struct err err = ERR_INIT;
 
 	for (size_t i = 0; i < 7 * P; i++)
 		data[i] = (uint8_t)(i / P + i % 7 + 1);
-	if (fill_chunk(t, &c, data, is_fresh, f, &err) < 0)
+	if (fill_chunk(t, &c, data, &err) < 0)
 		fail_msg("%s", err.msg);
 	mprotect(p, 10 * P, PROT_READ | PROT_WRITE);
-	assert_memory_equal(p + P, data, 3 * P);
-	assert_memory_equal(p + 6 * P, data + 3 * P, 4 * P);
-	check_selected(p, 10, "0111001111");
+	assert_memory_equal(p + P, data, 2 * P);
+	assert_memory_equal(p + 5 * P, data + 2 * P, 5 * P);
+	check_selected(p, 10, "0110011111");
 }
 
-/* Ten pages, of which the first eight are registered; page 2 exists already, page 9 cannot be
- * written. */
+/* Ten pages in two mappings. The middle of the first one, 1 to 6, is registered; page 2 exists already,
+ * page 9 cannot be written. */
 static void test_fill(void **state)
 {
 	uint8_t *p = map_anon(10, PROT_READ | PROT_WRITE);
 	_cleanup_close_ int mem = open("/proc/self/mem", O_RDWR);
 	_cleanup_close_ int uffd = -1;
-	struct fresh f = {(uintptr_t)p, (uintptr_t)p + 9 * P};
+	struct fresh f = {(uintptr_t)p + P, (uintptr_t)p + 7 * P};
 	Cpx__Mm mm;
 	Cpx__Vma vma[2], *vmas[2] = {&vma[0], &vma[1]};
-	struct fill_target t = {getpid(), mem, -1, &mm};
+	struct fill_target t = {getpid(), mem, -1, &mm, is_fresh, &f};
 
 	p[2 * P] = 99;
 	cpx__mm__init(&mm);
@@ -378,10 +381,10 @@ static void test_fill(void **state)
 	mm.n_vma = 2;
 	mm.vma = vmas;
 	mprotect(p + 9 * P, P, PROT_NONE);
-	uffd = t.uffd = make_uffd(p, 8 * P);
+	uffd = t.uffd = make_uffd(p + P, 6 * P);
 	if (uffd < 0)
 		skip();
-	fill_and_check(&t, p, &f);
+	fill_and_check(&t, p);
 	munmap(p, 10 * P);
 }
 
@@ -392,22 +395,30 @@ static void test_fill_zero_and_nowhere(void **state)
 	uint8_t ones[P];
 	uint8_t *p;
 	Cpx__Mm mm;
-	struct fill_target t = {getpid(), mem, -1, &mm};
+	Cpx__Vma vma, *vmas = &vma;
+	struct fresh none = {0};
+	struct fill_target t = {getpid(), mem, -1, &mm, is_fresh, &none};
 	struct extent ext = {0};
 	struct chunk_ref c = {.kind = CHUNK_ZERO, .ext = &ext, .n = 1};
 
 	cpx__mm__init(&mm);
+	cpx__vma__init(&vma);
 	memset(ones, 1, P);
 	for (int i = 0; i < 40; i++)
 		assert_int_equal(write(fd, ones, P), P);
 	p = mmap(NULL, 40 * P, PROT_READ, MAP_PRIVATE, fd, 0);
+	vma.start = (uintptr_t)p;
+	vma.end = (uintptr_t)p + 40 * P;
+	mm.n_vma = 1;
+	mm.vma = &vmas;
 	ext = (struct extent){(uintptr_t)p + P, 38 * P};
-	assert_int_equal(fill_chunk(&t, &c, NULL, is_fresh, NULL, NULL), 0);
+	assert_int_equal(fill_chunk(&t, &c, NULL, NULL), 0);
 	assert_int_equal(p[0], 1);
 	assert_true(page_is_zero(p + P) && page_is_zero(p + 38 * P));
 	assert_int_equal(p[39 * P], 1);
 	c.kind = CHUNK_DATA;
-	assert_int_equal(fill_chunk(&t, &c, ones, is_fresh, NULL, NULL), -EBADMSG);
+	ext = (struct extent){vma.end, P};
+	assert_int_equal(fill_chunk(&t, &c, ones, NULL), -EBADMSG);
 	munmap(p, 40 * P);
 }
 
