@@ -53,6 +53,15 @@ struct cpx_progress {
 	void *data;
 };
 
+/* What stands, after a restore, for a pipe whose other end lay outside of the tree. */
+enum cpx_external { CPX_EXTERNAL_INHERIT, CPX_EXTERNAL_FILE, CPX_EXTERNAL_NULL };
+struct cpx_external_pipe {
+	uint64_t ino; /* which one: the number in "pipe:[123]"; 0: all that no other item names */
+	enum cpx_external what;
+	int fd; /* INHERIT: a descriptor of the restoring process, not close-on-exec; -1: that of the same number */
+	const char *path; /* FILE: absolute */
+};
+
 struct cpx_dump_options {
 	pid_t pid;
 	const char *output; /* NULL: PID.cpx; "-": out_fd */
@@ -63,6 +72,9 @@ struct cpx_dump_options {
 	int level;
 	unsigned workers;     /* 0: CPUs the caller may use */
 	uint64_t ghost_limit; /* bytes of one deleted but open file; 0: 1 GiB default */
+	const struct cpx_external_pipe *external_pipe; /* accepted, and what is recorded for the restore */
+	size_t nexternal_pipes;
+	bool external_unix; /* connections to outside, which are made again by name */
 	struct cpx_progress progress;
 };
 int cpx_dump(const struct cpx_dump_options *o, struct cpx_result *r);
@@ -74,6 +86,8 @@ struct cpx_restore_options {
 	enum cpx_pids pids;
 	const char *pidfile;
 	unsigned workers;
+	const struct cpx_external_pipe *external_pipe; /* instead of what is recorded in the image */
+	size_t nexternal_pipes;
 	struct cpx_progress progress;
 };
 /* Foreground: returns when the restored root has ended, its wait status in r->status. Detached: once it runs. */

@@ -53,6 +53,15 @@ int cli_parse_pid(const char *text, pid_t *ret);
 /* -j: 0, or -1 after a usage error. */
 int cli_set_jobs(const struct cli_command *c, unsigned *ret, const char *text);
 
+/* ---- pipes.c: --external-pipe ---- */
+
+struct cli_pipes {
+	struct cpx_external_pipe item[64];
+	size_t n;
+};
+/* 0, or -1 after a usage error. */
+int cli_add_pipe(const struct cli_command *c, struct cli_pipes *pipes, const char *text);
+
 /* ---- report.c ---- */
 
 void cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { KEY_KILL = 256, KEY_STOP, KEY_NO_CHILDREN, KEY_COMPRESS, KEY_GHOST_LIMIT };
+enum { KEY_KILL = 256, KEY_STOP, KEY_NO_CHILDREN, KEY_COMPRESS, KEY_GHOST_LIMIT, KEY_PIPE, KEY_UNIX };
 
 static const struct cli_option option[] = {
 	{'o', "output", "FILE",
@@ -17,7 +17,16 @@ static const struct cli_option option[] = {
 	{'j', "jobs", "N", "compress with N threads (default: one a CPU)"},
 	{KEY_GHOST_LIMIT, "ghost-limit", "SIZE",
 	 "largest deleted but open file that is stored (default: 1G)"},
+	{KEY_PIPE, "external-pipe", "WHAT",
+	 "accept pipes to outside the tree; at restore: inherit[:FD], file:/PATH or null"},
+	{KEY_UNIX, "external-unix", NULL,
+	 "accept Unix connections to outside, which restore makes again by name"},
 	{0},
+};
+
+struct options {
+	struct cpx_dump_options dump;
+	struct cli_pipes pipes;
 };
 
 static const struct {
@@ -70,7 +79,8 @@ static int set_ghost_limit(struct cpx_dump_options *o, const char *text)
 
 static int set(void *data, int key, const char *arg)
 {
-	struct cpx_dump_options *o = data;
+	struct options *all = data;
+	struct cpx_dump_options *o = &all->dump;
 
 	switch (key) {
 	case 'o':
@@ -87,6 +97,11 @@ static int set(void *data, int key, const char *arg)
 		return set_compress(o, arg);
 	case 'j':
 		return cli_set_jobs(&cmd_dump, &o->workers, arg);
+	case KEY_PIPE:
+		return cli_add_pipe(&cmd_dump, &all->pipes, arg);
+	case KEY_UNIX:
+		o->external_unix = true;
+		return 0;
 	default:
 		return set_ghost_limit(o, arg);
 	}
@@ -156,17 +171,20 @@ static int dump(struct cpx_dump_options *o, const struct cli_common *common)
 
 static int run(const struct cli_command *self, int argc, char **argv)
 {
-	struct cpx_dump_options o = {.out_fd = STDOUT_FILENO};
+	struct options o = {.dump.out_fd = STDOUT_FILENO};
 	struct cli_common common;
 	const char *operand = NULL;
 	int status = cli_parse(self, argc, argv, set, &o, &common, &operand);
 
-	if (status != CLI_GO_ON)
-		return status;
-	if (cli_parse_pid(operand, &o.pid) < 0)
-		return cli_usage_error(self, "'%s' is not a PID", operand);
-	status = check_usage(&o, &common);
-	return status == CLI_GO_ON ? dump(&o, &common) : status;
+	if (status == CLI_GO_ON && cli_parse_pid(operand, &o.dump.pid) < 0)
+		status = cli_usage_error(self, "'%s' is not a PID", operand);
+	if (status == CLI_GO_ON)
+		status = check_usage(&o.dump, &common);
+	o.dump.external_pipe = o.pipes.item;
+	o.dump.nexternal_pipes = o.pipes.n;
+	if (status == CLI_GO_ON)
+		status = dump(&o.dump, &common);
+	return status;
 }
 
 const struct cli_command cmd_dump = {

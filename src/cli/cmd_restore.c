@@ -6,15 +6,22 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { KEY_PID = 256, KEY_PIDFILE };
+enum { KEY_PID = 256, KEY_PIDFILE, KEY_PIPE };
 
 static const struct cli_option option[] = {
 	{'d', "detach", NULL, "print the PID of the new root on standard output and return"},
 	{KEY_PID, "pid", "MODE",
 	 "same: keep the PIDs; new: in a new PID namespace; auto: same if free (default)"},
 	{KEY_PIDFILE, "pidfile", "FILE", "write the PID of the new root there"},
+	{KEY_PIPE, "external-pipe", "WHAT",
+	 "in place of pipes to outside the tree: inherit[:FD], file:/PATH or null"},
 	{'j', "jobs", "N", "fill memory with N threads (default: one a CPU)"},
 	{0},
+};
+
+struct options {
+	struct cpx_restore_options restore;
+	struct cli_pipes pipes;
 };
 
 static int set_pids(struct cpx_restore_options *o, const char *text)
@@ -37,7 +44,8 @@ static int set_pids(struct cpx_restore_options *o, const char *text)
 
 static int set(void *data, int key, const char *arg)
 {
-	struct cpx_restore_options *o = data;
+	struct options *all = data;
+	struct cpx_restore_options *o = &all->restore;
 
 	switch (key) {
 	case 'd':
@@ -48,6 +56,8 @@ static int set(void *data, int key, const char *arg)
 	case KEY_PIDFILE:
 		o->pidfile = arg;
 		return 0;
+	case KEY_PIPE:
+		return cli_add_pipe(&cmd_restore, &all->pipes, arg);
 	default:
 		return cli_set_jobs(&cmd_restore, &o->workers, arg);
 	}
@@ -102,15 +112,17 @@ static int restore(struct cpx_restore_options *o, const struct cli_common *commo
 
 static int run(const struct cli_command *self, int argc, char **argv)
 {
-	struct cpx_restore_options o = {.in_fd = STDIN_FILENO};
+	struct options o = {.restore.in_fd = STDIN_FILENO};
 	struct cli_common common;
-	int status = cli_parse(self, argc, argv, set, &o, &common, &o.input);
+	int status = cli_parse(self, argc, argv, set, &o, &common, &o.restore.input);
 
-	if (status != CLI_GO_ON)
-		return status;
-	if (strcmp(o.input, "-") == 0 && isatty(o.in_fd))
-		return cli_usage_error(self, "an image is not read from a terminal");
-	return restore(&o, &common);
+	if (status == CLI_GO_ON && strcmp(o.restore.input, "-") == 0 && isatty(o.restore.in_fd))
+		status = cli_usage_error(self, "an image is not read from a terminal");
+	o.restore.external_pipe = o.pipes.item;
+	o.restore.nexternal_pipes = o.pipes.n;
+	if (status == CLI_GO_ON)
+		status = restore(&o.restore, &common);
+	return status;
 }
 
 const struct cli_command cmd_restore = {

@@ -29,6 +29,8 @@ struct mm_bytes {
 struct mm_bytes *info_mm_bytes(const struct info *info, uint32_t id);
 
 int info_print_text(const struct info *info, FILE *out, struct err *err);
+/* Pipes and connections to outside the tree: a line each. */
+void info_print_outside(const struct image *im, FILE *out);
 int info_print_json(const struct info *info, FILE *out, struct err *err);
 
 #endif

@@ -381,5 +381,7 @@ int info_print_text(const struct info *info, FILE *out, struct err *err)
 		return r;
 	print_memory(info, out);
 	print_objects(info, out);
-	return print_descriptors(info, out, err);
+	r = print_descriptors(info, out, err);
+	info_print_outside(info->im, out);
+	return r;
 }

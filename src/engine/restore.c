@@ -6,6 +6,7 @@
 #include "cpx.h"
 
 #include "base/util.h"
+#include "engine/accept.h"
 #include "engine/foreground.h"
 #include "engine/host.h"
 #include "engine/nspace.h"
@@ -28,6 +29,7 @@ struct restoration {
 	struct image *image;
 	struct plan plan;
 	struct refusals refusals;
+	struct external_rules external;
 	struct rtree rt;
 	struct terminal_state terminal;
 };
@@ -199,7 +201,7 @@ static int open_image(struct restoration *j, int *fd, struct err *err)
 	const char *input = j->o->input;
 	int r;
 
-	*fd = strcmp(input, "-") == 0 ? dup(j->o->in_fd) : open(input, O_RDONLY | O_CLOEXEC);
+	*fd = strcmp(input, "-") == 0 ? fcntl(j->o->in_fd, F_DUPFD_CLOEXEC, 0) : open(input, O_RDONLY | O_CLOEXEC);
 	if (*fd < 0)
 		return err_sys(err, -errno, "cannot open '%s'", input);
 	r = source_open_fd(&j->source, *fd, err);
@@ -238,6 +240,8 @@ static void setup_tree(struct restoration *j)
 	c->new_devpts = j->plan.new_devpts;
 	c->is_privileged = geteuid() == 0 && !j->plan.new_user_ns;
 	c->detached = j->o->detach;
+	c->external = &j->external;
+	c->input_fd = strcmp(j->o->input, "-") == 0 ? j->o->in_fd : -1;
 	c->fd_base = files_fd_base(j->image);
 	j->rt.image = j->image;
 	j->rt.stream = j->source.is_seekable ? NULL : j->image;
@@ -485,7 +489,10 @@ static int restore_inside(struct restoration *j, struct err *err)
 static int restore(struct restoration *j, struct err *err)
 {
 	const struct plan *p = &j->plan;
-	int r = prepare(j, err);
+	int r = accept_externals(j->o->external_pipe, j->o->nexternal_pipes, false, &j->external, err);
+
+	if (r == 0)
+		r = prepare(j, err);
 
 	if (r < 0 || j->refusals.n)
 		return r;
@@ -515,6 +522,7 @@ int cpx_restore(const struct cpx_restore_options *o, struct cpx_result *r)
 	image_free(j.image);
 	source_release(&j.source);
 	refusals_release(&j.refusals);
+	accept_release(&j.external);
 	if (j.rt.ctx.tty_fd >= 0)
 		close(j.rt.ctx.tty_fd);
 	if (j.rt.ctx.proc_fd >= 0)

@@ -36,10 +36,14 @@ int session_init(struct session *s, struct job *j, struct cpx_result *r, struct 
 		.tree = &s->tree,
 		.refusals = &s->refusals,
 		.ghost_limit = o->ghost_limit ? o->ghost_limit : 1ULL << 30,
+		.external = &s->external,
 		.proc_fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC),
 	};
 	if (s->ctx.proc_fd < 0)
 		return err_sys(err, -errno, "cannot open /proc");
+	if (accept_externals(o->external_pipe, o->nexternal_pipes, o->external_unix, &s->external,
+			     err) < 0)
+		return err->code;
 	s->info = msg_new(sizeof(*s->info), (void (*)(void *))cpx__image__init);
 	return s->info ? 0 : err_nomem(err);
 }
@@ -83,6 +87,7 @@ void session_release(struct session *s)
 	attrs_dump_release(&s->ctx);
 	tree_release(&s->tree);
 	refusals_release(&s->refusals);
+	accept_release(&s->external);
 	if (s->ctx.proc_fd >= 0)
 		close(s->ctx.proc_fd);
 	*s = (struct session){0};

@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "cpx.h"
+#include "engine/accept.h"
 #include "engine/enter.h"
 #include "engine/output.h"
 #include "image/image.h"
@@ -41,6 +42,7 @@ struct session {
 	struct output *output; /* borrowed */
 	struct tree tree;
 	struct refusals refusals;
+	struct external_rules external;
 	struct dump_ctx ctx;
 	Cpx__Image *info;
 	struct dump_task *task; /* in the order of the tree */

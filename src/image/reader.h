@@ -63,6 +63,9 @@ int image_read_head(struct image *im, struct err *err);
 /* rules.c: a record by itself, by tables over the schema's descriptors. */
 int rules_check(const ProtobufCMessage *msg, struct err *err);
 
+/* externals.c: of one File. */
+int validate_external(const Cpx__File *f, struct err *err);
+
 /* validate.c: references from record to record. Fills the maps. */
 int validate_records(struct image *im, struct err *err);
 /* References of one chunk to the records, and its place after those seen before. */

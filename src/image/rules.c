@@ -229,6 +229,14 @@ static const struct rule pipe_rules[] = {
 	END,
 };
 
+static const struct rule external_rules[] = {
+	RANGE(Cpx__External, fd, 0, FD_LIMIT - 1),
+	TEXT(Cpx__External, path, 0, PATH_LIMIT),
+	RANGE(Cpx__External, pid, 0, PID_MAX),
+	TEXT(Cpx__External, comm, 0, 64),
+	END,
+};
+
 static const struct rule socket_rules[] = {
 	RANGE(Cpx__UnixSocket, type, 1, 5),
 	RANGE(Cpx__UnixSocket, rcvtimeo_us, 0, POS_MAX),
@@ -341,6 +349,7 @@ static const struct {
 	{&cpx__char_device__descriptor, chardev_rules},
 	{&cpx__pipe__descriptor, pipe_rules},
 	{&cpx__unix_socket__descriptor, socket_rules},
+	{&cpx__external__descriptor, external_rules},
 	{&cpx__unix_file__descriptor, unix_file_rules},
 	{&cpx__unix_message__descriptor, unix_message_rules},
 	{&cpx__unix_option__descriptor, unix_option_rules},

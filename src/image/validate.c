@@ -565,6 +565,8 @@ static int check_files(const struct image *im, struct err *err)
 		if (r == 0)
 			r = check_slave(im, f, err);
 		if (r == 0)
+			r = validate_external(f, err);
+		if (r == 0)
 			r = check_locks(f, err);
 		if (r < 0)
 			return r;

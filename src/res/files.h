@@ -19,7 +19,10 @@ struct unix_diag_info {
 	bool has_file;	   /* bound to a path, or accepted from such a one */
 	uint32_t file_ino;
 	uint32_t backlog; /* of a listener */
+	uint8_t type, name_len; /* SOCK_STREAM ...; as in sun_path, without the NUL behind a path */
+	char name[108];
 };
+#define UNIX_LISTENS 10 /* TCP_LISTEN of include/net/tcp_states.h */
 
 /* A connection that nobody has accepted yet. */
 struct unix_waiting {
@@ -34,6 +37,7 @@ struct unix_diag {
 	size_t nwaiting, maxwaiting;
 	bool is_loaded;
 };
+int unix_diag_load(struct unix_diag *d, struct err *err);
 int unix_diag_get(struct unix_diag *d, uint32_t ino, struct unix_diag_info *ret, struct err *err);
 /* After unix_diag_get(): the listener at which the client waits, 0: none. */
 uint32_t unix_diag_listener(const struct unix_diag *d, uint32_t client);
@@ -62,6 +66,7 @@ struct ends {
 	bool is_filled;		       /* content is recorded */
 	bool is_packet;		       /* pipes */
 	uint64_t peer_ino;	       /* sockets */
+	bool has_unread;	       /* sockets: the peer has not received all */
 };
 
 /* A descriptor's link text, at which processes outside of the tree are looked for. */
@@ -203,6 +208,8 @@ int file_open_path(struct restore_ctx *c, const char *path, uint32_t flags, stru
 int file_reopen(struct restore_ctx *c, int fd, uint32_t flags, struct err *err);
 /* Index in image->file of a record of that image. */
 size_t files_index(const struct restore_ctx *c, const Cpx__File *f);
+/* The number that the first task which has f has it at. */
+bool files_number(const struct restore_ctx *c, const Cpx__File *f, uint32_t *ret_fd);
 /* Refuses "fd N (kind)" of the first task that has f. */
 int files_refuse_restore(struct restore_ctx *c, const Cpx__File *f, const char *kind,
 			 const char *fmt, ...) __attribute__((format(printf, 4, 5)));

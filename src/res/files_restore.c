@@ -6,7 +6,7 @@
  * itself (POSIX locks, owners of signals, terminals) is settled when the whole tree stands.
  */
 #include "base/kabi.h"
-#include "res/files.h"
+#include "res/external.h"
 #include "res/unix.h"
 
 #include <fcntl.h>
@@ -119,6 +119,11 @@ static const Cpx__Task *first_holder(const struct restore_ctx *c, const Cpx__Fil
 	return NULL;
 }
 
+bool files_number(const struct restore_ctx *c, const Cpx__File *f, uint32_t *ret_fd)
+{
+	return first_holder(c, f, ret_fd) != NULL;
+}
+
 int files_refuse_restore(struct restore_ctx *c, const Cpx__File *f, const char *kind,
 			 const char *fmt, ...)
 {
@@ -168,6 +173,8 @@ int files_check(struct restore_ctx *c, struct err *err)
 {
 	int r = check_count(c);
 
+	if (r == 0)
+		r = external_rules_check(c, err);
 	for (size_t i = 0; r >= 0 && i < c->image->nfiles; i++) {
 		const Cpx__File *f = c->image->file[i];
 

@@ -2,9 +2,10 @@
 /*
  * Who else has it: looks for pipes, sockets, eventfds ... of the tree among the descriptors of all
  * processes that are not in the tree (/proc/PID/fd of those that we may read). What is found is
- * refused, naming the process.
+ * refused, naming the process, or recorded where the user accepts it (external.c).
  */
-#include "res/files.h"
+#include "res/external.h"
+#include "res/unix.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -39,32 +40,71 @@ static bool is_watched_same(const Cpx__File *f)
 	return f->eventfd || f->timerfd || f->epoll || f->inotify;
 }
 
+/* Of "socket:[123]". */
+static uint64_t link_ino(const struct watch *w)
+{
+	return strtoull(w->link + strcspn(w->link, "0123456789"), NULL, 10);
+}
+
 /* Not the socket itself, but one at its other end. */
 static bool is_peer(const struct watch *w)
 {
 	const Cpx__UnixSocket *b = w->file->unix_socket;
 
-	return b && strtoull(w->link + strcspn(w->link, "0123456789"), NULL, 10) != b->ino;
+	return b && link_ino(w) != b->ino;
 }
 
-static int report(struct dump_ctx *c, struct watch *w, int dir, pid_t pid)
+static const char *help(const struct watch *w)
+{
+	if (is_watched_same(w->file))
+		return "";
+	return w->file->pipe ? ", redirect it to a file, or say what to put there at restore "
+			       "(--external-pipe)"
+			     : ", or redirect it to a file";
+}
+
+/* A part of a link's mode: what its descriptor is open for. */
+static mode_t link_mode(int fds, const char *fd)
+{
+	struct stat st;
+
+	return fstatat(fds, fd, &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_mode : 0;
+}
+
+/* 1: the user accepts it. */
+static int take(struct dump_ctx *c, const struct watch *w, pid_t pid, const char *comm, mode_t mode,
+		struct err *err)
+{
+	if (w->file->pipe)
+		return external_pipe_take(c, w->file, pid, comm, mode, err);
+	return is_peer(w) && link_ino(w) == w->file->unix_socket->peer_ino
+		       ? unix_external_take(c, w->file, pid, comm, err)
+		       : 0;
+}
+
+static int report(struct dump_ctx *c, struct watch *w, int dir, pid_t pid, mode_t mode,
+		  struct err *err)
 {
 	const struct file_ops *ops = files_entry(c, w->file)->ops;
 	char comm[64] = "?";
+	int r;
 
-	files_entry(c, w->file)->is_outside = true;
 	proc_comm(dir, comm, sizeof(comm), NULL);
+	r = take(c, w, pid, comm, mode, err);
+	if (r)
+		return MIN(r, 0);
+	files_entry(c, w->file)->is_outside = true;
 	if (is_peer(w))
 		return files_refuse_entry(
 			c, w->file, ops->name,
 			"cannot be checkpointed: process %d (%s), which is outside of the tree, is "
-			"connected to it; dump a common parent of both, or end the connection",
+			"connected to it; dump a common parent of both, end the connection, or "
+			"have it made again at restore (--external-unix)",
 			pid, comm);
 	return files_refuse_entry(c, w->file, ops->name,
 				  "cannot be checkpointed: process %d (%s), which is outside of "
 				  "the tree, has %s open too; dump a common parent of both%s",
-				  pid, comm, w->link,
-				  is_watched_same(w->file) ? "" : ", or redirect it to a file");
+				  pid, comm, w->link, help(w));
 }
 
 /* Of those kinds that are shared by more than a name: the description itself. */
@@ -99,7 +139,7 @@ static bool is_really(struct dump_ctx *c, const struct watch *w, int fds, pid_t 
 
 /* All that are watched under this link. */
 static int look_at(struct dump_ctx *c, const char *link, int dir, int fds, pid_t pid,
-		   const char *fd)
+		   const char *fd, struct err *err)
 {
 	const struct file_table *ft = c->files;
 	struct watch *w = find_watch(c->files, link);
@@ -107,27 +147,27 @@ static int look_at(struct dump_ctx *c, const char *link, int dir, int fds, pid_t
 
 	for (; r == 0 && w && w < ft->watch + ft->nwatch && strcmp(w->link, link) == 0; w++)
 		if (!files_entry(c, w->file)->is_outside && is_really(c, w, fds, pid, fd))
-			r = report(c, w, dir, pid);
+			r = report(c, w, dir, pid, link_mode(fds, fd), err);
 	return r;
 }
 
 /* What the tree has behind this descriptor of a stranger, if that matters. */
 static int examine(struct dump_ctx *c, int dir, int fds, pid_t pid, const char *name,
-		   const char *link)
+		   const char *link, struct err *err)
 {
 	struct watch same = {.link = (char *)link};
 	struct file_entry *e;
 
 	if (find_watch(c->files, link))
-		return look_at(c, link, dir, fds, pid, name);
+		return look_at(c, link, dir, fds, pid, name, err);
 	e = find_same(c, dir, pid, name, link);
 	if (!e || e->is_outside || !is_watched_same(e->file))
 		return 0;
 	same.file = e->file;
-	return report(c, &same, dir, pid);
+	return report(c, &same, dir, pid, 0, err);
 }
 
-static int scan_process(struct dump_ctx *c, int dir, pid_t pid)
+static int scan_process(struct dump_ctx *c, int dir, pid_t pid, struct err *err)
 {
 	int fds = openat(dir, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	_cleanup_closedir_ DIR *d = fds < 0 ? NULL : fdopendir(fds);
@@ -143,7 +183,7 @@ static int scan_process(struct dump_ctx *c, int dir, pid_t pid)
 		if (n <= 0)
 			continue;
 		link[n] = '\0';
-		r = examine(c, dir, dirfd(d), pid, e->d_name, link);
+		r = examine(c, dir, dirfd(d), pid, e->d_name, link, err);
 	}
 	return r;
 }
@@ -165,7 +205,7 @@ int outside_scan(struct dump_ctx *c, struct err *err)
 		if (pid[i] == getpid() || files_tree_has(c, pid[i]) ||
 		    proc_open(c->proc_fd, pid[i], 0, &dir, NULL) < 0)
 			continue;
-		r = scan_process(c, dir, pid[i]);
+		r = scan_process(c, dir, pid[i], err);
 	}
 	return r < 0 ? err_nomem(err) : 0;
 }

@@ -5,9 +5,10 @@
  * A pipe is its inode; every description of it is a File record. The content is copied by
  * tee(2) from a duplicate of a read end, which consumes nothing, and is stored in the first record.
  * poll(2) tells whether an end is open anywhere: one that is not in the tree although it is open
- * belongs to a process outside, which is refused. An end that nobody holds is restored closed.
+ * belongs to a process outside, which is refused unless the user says what is to stand for it
+ * (external.c). An end that nobody holds is restored closed.
  */
-#include "res/files.h"
+#include "res/external.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -167,11 +168,23 @@ static int pipe_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f,
 	return r == 0 && is_new ? files_watch(c, f, p->link, err) : r;
 }
 
+/* A FIFO may wait for its first writer, without anybody. */
+static bool lacks_writer(const Cpx__File *f, const struct ends *ends)
+{
+	return !ends->has_writer && !ends->lost_writer && !f->pipe->is_fifo;
+}
+
+static bool lacks_reader(const struct ends *ends)
+{
+	return !ends->has_reader && !ends->lost_reader;
+}
+
 static int refuse_missing(struct dump_ctx *c, const Cpx__File *f, const char *end)
 {
 	return files_refuse_entry(c, f, f->pipe->is_fifo ? "FIFO" : "pipe",
 				  "cannot be checkpointed: its %s end is held "
-				  "by a process outside of the tree that cpx may not look at",
+				  "by a process outside of the tree that cpx may not look at; "
+				  "--external-pipe accepts that and says what to put there",
 				  end);
 }
 
@@ -186,10 +199,13 @@ static int pipe_complete(struct dump_ctx *c, Cpx__File *f, struct err *err)
 		f->pipe->n_packet_len = 0;
 	if (files_entry(c, f)->is_outside)
 		return 0;
-	/* A FIFO may wait for its first writer, without anybody. */
-	if (!ends->has_writer && !ends->lost_writer && !f->pipe->is_fifo)
+	if (f->pipe->external || lacks_writer(f, ends) || lacks_reader(ends))
+		r = external_pipe_complete(c, f, err);
+	if (r)
+		return MIN(r, 0);
+	if (lacks_writer(f, ends))
 		r = refuse_missing(c, f, "write");
-	else if (!ends->has_reader && !ends->lost_reader)
+	else if (lacks_reader(ends))
 		r = refuse_missing(c, f, "read");
 	return r < 0 ? err_nomem(err) : 0;
 }
@@ -199,6 +215,7 @@ static int pipe_complete(struct dump_ctx *c, Cpx__File *f, struct err *err)
 static int pipe_check(struct restore_ctx *c, const Cpx__File *f, struct err *err)
 {
 	const Cpx__Pipe *b = f->pipe;
+	const Cpx__File *head;
 	size_t sum = 0;
 
 	for (size_t i = 0; i < b->n_packet_len; i++)
@@ -207,6 +224,9 @@ static int pipe_check(struct restore_ctx *c, const Cpx__File *f, struct err *err
 		return err_set(err, -EBADMSG, "the packets of a pipe do not add up");
 	if (b->data.len > b->capacity)
 		return err_set(err, -EBADMSG, "a pipe holds more than its capacity");
+	head = external_head(c, f);
+	if (head)
+		return external_pipe_check(c, f, head, err);
 	if (!b->is_fifo)
 		return 0;
 	return b->path ? path_check(c, b->path, S_IFIFO, f->flags, "FIFO", err)
@@ -337,8 +357,12 @@ static int open_fifo(struct restore_ctx *c, const Cpx__File *f, struct err *err)
 static int pipe_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, struct err *err)
 {
 	size_t index = files_index(c, f);
-	int r = f->pipe->is_fifo ? open_fifo(c, f, err) : open_pipe(c, f, err);
+	int r = f->pipe->external ? external_pipe_open(c, f, err) : 1;
 
+	/* An outside FIFO of which nothing is left but what is in it is but a pipe. */
+	if (r > 0)
+		r = f->pipe->is_fifo && !f->pipe->external ? open_fifo(c, f, err)
+							   : open_pipe(c, f, err);
 	if (r < 0)
 		return r;
 	*ret_fd = c->file_fd[index];

@@ -20,6 +20,8 @@
 
 /* ---- contexts ------------------------------------------------------------------------------ */
 
+struct external_rules; /* res/external.h */
+
 struct dump_ctx {
 	struct tree *tree;
 	struct refusals *refusals;
@@ -30,6 +32,7 @@ struct dump_ctx {
 	struct preview *preview;  /* res/preview.c: mappings as before the freeze; NULL: none */
 	struct attr_cache *attrs; /* res/attr.c: what was read for several attributes; NULL at first */
 	size_t npassing;	/* of the refusals, those of a state that the tree leaves by itself in a moment */
+	const struct external_rules *external; /* ends outside of the tree that are accepted; NULL: none */
 	bool check_only;	/* cpx check: nothing is injected, only what is seen from outside */
 };
 
@@ -44,6 +47,8 @@ struct restore_ctx {
 	bool is_privileged;	/* CAP_SYS_ADMIN in the initial user namespace (effective) */
 	bool detached;
 	int tty_fd;		/* the terminal to restore onto, -1 if none */
+	const struct external_rules *external; /* instead of those of the image; NULL: none */
+	int input_fd;		/* where the image comes from, if that is not cpx's own descriptor; -1 */
 	int fd_base;		/* every descriptor that cpx opens for the tree is >= this */
 	int64_t monotonic_shift_ns; /* restored clock minus image's clock at the moment of restore: 0 unless ... */
 	/* Allocated and freed by files_* and objects_*; NULL at first. */

@@ -54,6 +54,18 @@ void unix_node_release(struct unix_node *node);
 /* The address by which a bound socket is reached: /proc/self/fd/NODE, or the abstract name. */
 socklen_t unix_address_of(const ProtobufCBinaryData *name, int node, struct sockaddr_un *ret);
 
+/* ---- unixexternal.c ---- */
+/* Dump: process pid, outside of the tree, has the other end. 1: the user accepts that. */
+int unix_external_take(struct dump_ctx *c, Cpx__File *f, pid_t pid, const char *comm,
+		       struct err *err);
+/* The peer of f is not in the tree. 1: accepted; or refused already, if it cannot be connected to
+ * again. */
+int unix_external_complete(struct dump_ctx *c, Cpx__File *f, struct err *err);
+/* Restore: refuses where nobody listens now. */
+int unix_external_check(struct restore_ctx *c, const Cpx__File *f, struct err *err);
+/* Where connect_as() finds the peer. */
+int unix_external_node(const Cpx__UnixSocket *b, struct unix_node *ret, struct err *err);
+
 /* ---- unixcred.c ---- */
 Cpx__UnixCred *unix_cred_new(const struct ucred *cred);
 /* SO_PEERCRED, NULL if there is none; -ENOMEM. */

@@ -28,7 +28,7 @@ static int ask(int fd, struct err *err)
 		.req = {.sdiag_family = AF_UNIX,
 			.udiag_states = ~0U,
 			.udiag_show = UDIAG_SHOW_PEER | UDIAG_SHOW_VFS | UDIAG_SHOW_ICONS |
-				      UDIAG_SHOW_RQLEN},
+				      UDIAG_SHOW_RQLEN | UDIAG_SHOW_NAME},
 	};
 
 	return send(fd, &r, sizeof(r), 0) < 0
@@ -70,13 +70,17 @@ static void take_attribute(const struct rtattr *a, struct unix_diag_info *ret)
 	} else if (a->rta_type == UNIX_DIAG_RQLEN && len >= sizeof(rq)) {
 		memcpy(&rq, RTA_DATA(a), sizeof(rq));
 		ret->backlog = rq.udiag_wqueue; /* of listeners */
+	} else if (a->rta_type == UNIX_DIAG_NAME && len <= sizeof(ret->name)) {
+		memcpy(ret->name, RTA_DATA(a), len);
+		ret->name_len = ret->name[0] ? strnlen(ret->name, len) : len;
 	}
 }
 
 static int add(struct unix_diag *d, const struct nlmsghdr *h)
 {
 	const struct unix_diag_msg *msg = NLMSG_DATA(h);
-	struct unix_diag_info info = {.ino = msg->udiag_ino, .state = msg->udiag_state};
+	struct unix_diag_info info = {
+		.ino = msg->udiag_ino, .state = msg->udiag_state, .type = msg->udiag_type};
 	/* RTA_NEXT() wants a pointer that it may change and a signed length */
 	const struct rtattr *a = (const void *)(msg + 1);
 	int left = (int)h->nlmsg_len - NLMSG_HDRLEN - (int)sizeof(*msg);
@@ -140,16 +144,21 @@ static int load(struct unix_diag *d, struct err *err)
 	return MIN(r, 0);
 }
 
+int unix_diag_load(struct unix_diag *d, struct err *err)
+{
+	int r = d->is_loaded ? 0 : load(d, err);
+
+	d->is_loaded |= r == 0;
+	return r;
+}
+
 int unix_diag_get(struct unix_diag *d, uint32_t ino, struct unix_diag_info *ret, struct err *err)
 {
 	const struct unix_diag_info key = {.ino = ino}, *found;
-	int r = 0;
+	int r = unix_diag_load(d, err);
 
-	if (!d->is_loaded)
-		r = load(d, err);
 	if (r < 0)
 		return r;
-	d->is_loaded = true;
 	found = d->n ? bsearch(&key, d->info, d->n, sizeof(key), compare) : NULL;
 	if (!found)
 		return err_set(err, -ENOENT, "it is in another network namespace");

@@ -3,6 +3,8 @@
  * Unix sockets of all types, dump side: pairs, named, listening, connected to each other, with what
  * is queued in them, and with connections that wait to be accepted.
  *
+ * Peers outside of the tree that the user accepts: unixexternal.c.
+ *
  * Names are read from a duplicate, peers and waiting connections by sock_diag. Refused: peers
  * outside of the tree, what nobody can see (data sent before accept(2)), and states that cannot be
  * made again by the calls that there are. unixname.c, unixqueue.c, unixcred.c, unixoption.c say
@@ -118,11 +120,12 @@ static int dump_known(struct dump_ctx *c, const struct fd_probe *p,
 {
 	Cpx__UnixSocket *b = f->unix_socket;
 	struct ends *ends = files_ends(c, p->st.st_dev, b->ino);
-	int r;
+	int r, sent = 0;
 
 	if (!ends)
 		return err_nomem(err);
 	ends->first = f;
+	ends->has_unread = ioctl(p->dup, SIOCOUTQ, &sent) < 0 || sent;
 	b->peer_ino = info->peer_ino;
 	b->listening = unix_get_option(p->dup, SO_ACCEPTCONN) == 1;
 	b->unconnected = !info->has_peer;
@@ -215,11 +218,14 @@ static void find_accepted(struct dump_ctx *c, Cpx__UnixSocket *b, Cpx__UnixSocke
 		b->accepted = true;
 }
 
-static int complete_stream(struct dump_ctx *c, Cpx__File *f)
+static int complete_stream(struct dump_ctx *c, Cpx__File *f, struct err *err)
 {
 	Cpx__UnixSocket *b = f->unix_socket;
 	Cpx__File *peer = in_tree(c, f, b->peer_ino);
+	int r = b->peer_ino && !peer ? unix_external_complete(c, f, err) : 0;
 
+	if (r)
+		return MIN(r, 0);
 	if (b->peer_ino && (!peer || !is_pair(b, peer->unix_socket)))
 		return refuse_socket(c, f,
 				     "its peer is not in the tree (in a process that cpx may "
@@ -237,13 +243,16 @@ static bool is_from(const Cpx__UnixSocket *b, const ProtobufCBinaryData *name)
 	return true;
 }
 
-static int complete_datagram(struct dump_ctx *c, Cpx__File *f)
+static int complete_datagram(struct dump_ctx *c, Cpx__File *f, struct err *err)
 {
 	const Cpx__UnixSocket *b = f->unix_socket;
 	const Cpx__File *peer = in_tree(c, f, b->peer_ino);
 	bool made_as_pair =
 		b->peer_cred && (peer ? is_pair(b, peer->unix_socket) : !b->peer_name.len);
+	int r;
 
+	if (b->peer_ino && !peer && (r = unix_external_complete(c, f, err)))
+		return MIN(r, 0);
 	if (b->peer_ino && !peer)
 		return refuse_socket(c, f,
 				     "its peer is not in the tree (in a process that cpx may "
@@ -330,9 +339,9 @@ static int unix_complete(struct dump_ctx *c, Cpx__File *f, struct err *err)
 	if (b->listening)
 		r = complete_listener(c, f);
 	else if (b->type == SOCK_DGRAM)
-		r = complete_datagram(c, f);
+		r = complete_datagram(c, f, err);
 	else
-		r = complete_stream(c, f);
+		r = complete_stream(c, f, err);
 	for (size_t i = 0; r == 0 && i < b->n_message; i++)
 		r = complete_message(c, f, b->message[i]);
 	if (r == 0)

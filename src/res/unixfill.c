@@ -163,7 +163,7 @@ static int connect_datagram(struct unix_world *w, const struct unix_part *p, str
 	socklen_t len;
 	int r;
 
-	if (p->b->type != SOCK_DGRAM || p->is_pair || p->b->unconnected)
+	if (p->b->type != SOCK_DGRAM || p->is_pair || p->b->unconnected || p->b->external)
 		return 0;
 	r = p->peer ? 0 : unix_stand_in(w, name, SOCK_DGRAM, &s, err);
 	if (r < 0)

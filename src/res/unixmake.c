@@ -34,7 +34,9 @@ static int check_names(struct restore_ctx *c, const Cpx__File *f, struct err *er
 
 	if (!b->accepted || !is_owned(c, &b->name, b->type))
 		r = unix_name_check(c, f, &b->name, b->type, err);
-	if (r == 0 && !b->peer_ino && !is_owned(c, &b->peer_name, b->type))
+	if (r == 0 && b->external)
+		r = unix_external_check(c, f, err);
+	else if (r == 0 && !b->peer_ino && !is_owned(c, &b->peer_name, b->type))
 		r = unix_name_check(c, f, &b->peer_name, b->type, err);
 	for (size_t i = 0; r == 0 && i < b->n_message; i++)
 		if (!is_owned(c, &b->message[i]->from, b->type))
@@ -52,7 +54,7 @@ static bool can_be(struct restore_ctx *c, const Cpx__UnixCred *cred)
 static int check_creds(struct restore_ctx *c, const Cpx__File *f)
 {
 	const Cpx__UnixSocket *b = f->unix_socket;
-	bool is_possible = can_be(c, b->peer_cred), has_creds = false;
+	bool is_possible = b->external || can_be(c, b->peer_cred), has_creds = false;
 
 	for (size_t i = 0; i < b->n_message; i++) {
 		is_possible &= can_be(c, b->message[i]->cred);
@@ -392,10 +394,39 @@ static int make_client(struct restore_ctx *c, struct unix_part *p, struct err *e
 	return MIN(p->other, 0);
 }
 
+/* Of the task that has it first, as far as we may be it. */
+static void holder_cred(struct restore_ctx *c, const struct unix_part *p, Cpx__UnixCred *ret)
+{
+	const Cpx__Task *t = image_task(c->image, c->file_holder[files_index(c, p->f)]);
+	const Cpx__Creds *creds = t && t->n_thread ? t->thread[0]->creds : NULL;
+
+	*ret = (Cpx__UnixCred)CPX__UNIX_CRED__INIT;
+	ret->pid = t ? t->pid : 0;
+	ret->uid = creds ? creds->euid : geteuid();
+	ret->gid = creds ? creds->egid : getegid();
+}
+
+/* To somebody outside of the tree. */
+static int make_external(struct restore_ctx *c, struct unix_part *p, struct err *err)
+{
+	struct unix_node node;
+	Cpx__UnixCred cred;
+	int r = unix_external_node(p->b, &node, err);
+
+	if (r < 0)
+		return r;
+	holder_cred(c, p, &cred);
+	r = connect_as(&cred, p->fd, &p->b->peer_name, &node, err);
+	unix_node_release(&node);
+	return r;
+}
+
 static int make_connection(struct restore_ctx *c, struct unix_part *p, struct err *err)
 {
 	const Cpx__UnixSocket *b = p->b;
 
+	if (b->external)
+		return make_external(c, p, err);
 	if (b->accepted)
 		return make_accepted(c, p, err);
 	if (b->type == SOCK_DGRAM || b->listening || b->unconnected || p->is_pair || p->peer ||
@@ -409,15 +440,11 @@ static int connect_waiting(struct restore_ctx *c, const struct unix_part *listen
 			   struct err *err)
 {
 	const struct unix_part *p = unix_part_find(c->unix_world, ino);
-	const Cpx__Task *t = p ? image_task(c->image, c->file_holder[files_index(c, p->f)]) : NULL;
-	const Cpx__Creds *creds = t && t->n_thread ? t->thread[0]->creds : NULL;
-	Cpx__UnixCred cred = CPX__UNIX_CRED__INIT;
+	Cpx__UnixCred cred;
 
 	if (!p)
 		return err_set(err, -EBADMSG, "the image lacks a connection that waits");
-	cred.pid = t ? t->pid : 0;
-	cred.uid = creds ? creds->euid : geteuid();
-	cred.gid = creds ? creds->egid : getegid();
+	holder_cred(c, p, &cred);
 	return connect_as(&cred, p->fd, &listener->b->name, &listener->node, err);
 }
 

@@ -183,12 +183,44 @@ static void test_events(void **state)
 	assert_int_equal(open_sample(&s), -EBADMSG);
 }
 
+/* Ends outside of the tree. */
+static void test_external(void **state)
+{
+	Cpx__External e = CPX__EXTERNAL__INIT;
+	uint8_t path[] = "/x";
+	struct sample s;
+
+	sample_init(&s);
+	s.file[0].regular = NULL;
+	s.file[0].pipe = &s.pipe;
+	s.pipe.external = &e;
+	assert_int_equal(open_sample(&s), 0);
+	e.what = CPX__EXTERNAL__WHAT__RECONNECT;
+	assert_int_equal(open_sample(&s), -EBADMSG);
+	e.what = CPX__EXTERNAL__WHAT__FILE;
+	assert_int_equal(open_sample(&s), -EBADMSG);
+	e.path = (ProtobufCBinaryData){2, path};
+	assert_int_equal(open_sample(&s), 0);
+	s.pipe.external = NULL;
+	s.socket[0].external = &e;
+	e.what = CPX__EXTERNAL__WHAT__RECONNECT;
+	assert_int_equal(open_sample(&s), -EBADMSG);
+	s.socket[0].peer_ino = s.socket[1].peer_ino = 0;
+	s.socket[0].n_message = 0;
+	assert_int_equal(open_sample(&s), -EBADMSG);
+	s.socket[0].peer_name = e.path;
+	assert_int_equal(open_sample(&s), 0);
+	s.socket[0].shut_read = true;
+	assert_int_equal(open_sample(&s), -EBADMSG);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_references),
 		cmocka_unit_test(test_unbroken),
 		cmocka_unit_test(test_events),
+		cmocka_unit_test(test_external),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
