@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 
+#include <linux/audit.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -111,6 +112,9 @@ void arch_jump_loop(uint64_t code, uint64_t lane, uint64_t sp) __attribute__((no
 /* modify_ldt(2), which tells whether an address space has segment descriptors of its own; -1 where
  * there is no such call. */
 #define ARCH_NR_MODIFY_LDT 154
+
+/* As seccomp filters name it. */
+#define ARCH_AUDIT AUDIT_ARCH_X86_64
 
 /* CPU identity, for the image header and the plan of a restore. */
 struct arch_cpu {

@@ -44,6 +44,11 @@ struct kabi_sud_config {
 	uint64_t len;
 };
 
+struct kabi_seccomp_metadata {
+	uint64_t filter_off; /* index, 0 being the oldest */
+	uint64_t flags;	     /* SECCOMP_FILTER_FLAG_* */
+};
+
 /* ---- linux/auxvec.h ---- */
 #ifndef AT_RSEQ_FEATURE_SIZE
 #define AT_RSEQ_FEATURE_SIZE 27

@@ -265,6 +265,52 @@ static int reread(struct session *s, struct dump_task *d, struct err *err)
 	return ret < 0 ? context(d, err) : 0;
 }
 
+/* ---- beforehand ---- */
+
+/* Of the size of a lane's, and where none ever is. */
+enum { REHEARSAL_DATA = 128 << 10, REHEARSAL_AT = CPX_PAGE_SIZE };
+
+static int rehearse(struct session *s, struct dump_task *d, size_t thread, struct batch *b,
+		    struct err *err)
+{
+	const struct tracee *t = d->t;
+	struct question q = {.d = d,
+			     .thread = thread,
+			     .batch = *b,
+			     .is_for_task = thread == tracee_speaker(t)};
+	struct err why = ERR_INIT;
+	int ret = prepare(s, &q, err);
+
+	if (ret == 0)
+		ret = tracee_may_run(&t->thread[thread], &q.batch, &why);
+	if (ret == 0 && is_host(t, thread))
+		ret = tracee_may_host(&t->thread[thread], &why);
+	question_release(&q);
+	return ret == -EOPNOTSUPP ? collect_closed(s, t, &why, err) : ret;
+}
+
+int ask_permission(struct session *s, struct err *err)
+{
+	_cleanup_free_ struct call *call = calloc(LANE_CALLS, sizeof(*call));
+	_cleanup_free_ uint8_t *data = calloc(1, REHEARSAL_DATA);
+	int ret = 0;
+
+	if (!call || !data)
+		return err_nomem(err);
+	for (size_t i = 0; i < s->ntasks; i++)
+		for (size_t k = 0; k < s->task[i].t->nthreads && ret == 0; k++) {
+			struct batch b = {.call = call,
+					  .max = LANE_CALLS,
+					  .data = data,
+					  .remote_data = REHEARSAL_AT,
+					  .size = REHEARSAL_DATA};
+
+			if (s->task[i].t->thread[k].seccomp > 0)
+				ret = rehearse(s, &s->task[i], k, &b, err);
+		}
+	return ret < 0 ? ret : 0;
+}
+
 int collect_attributes(struct session *s, struct err *err)
 {
 	struct question *q;

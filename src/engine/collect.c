@@ -2,7 +2,7 @@
 /*
  * Builds the records of a frozen tree: tasks and threads as seen from outside (/proc/PID/stat,
  * /proc/PID/status, the registers that tree_freeze() has read), descriptors and mappings through
- * src/res. Refuses what no resource owns: seccomp filters, kernel states that cannot be entered.
+ * src/res. Refuses what no resource owns: tasks whose seccomp filters do not let cpx in.
  */
 #include "base/util.h"
 #include "engine/host.h"
@@ -93,21 +93,29 @@ static int add_thread(struct session *s, struct dump_task *d, const struct trace
 	return fill_thread(s, d, th, m, err);
 }
 
-/* A thread with a filter may not run the calls of a dump, and no filter is carried yet. */
-static int check_seccomp(struct session *s, struct tracee *t, const struct tracee_thread *th,
-			 struct err *err)
+int collect_closed(struct session *s, const struct tracee *t, const struct err *why,
+		   struct err *err)
+{
+	const struct refusal *last = s->refusals.n ? &s->refusals.item[s->refusals.n - 1] : NULL;
+
+	s->is_closed_to_us = true;
+	if (last && last->pid == t->pid && last->object && !strcmp(last->object, "seccomp"))
+		return 0; /* once is enough, however many threads it has */
+	return refuse(&s->refusals, t->pid, t->comm, "seccomp", "cannot be checkpointed: %s",
+		      why->msg) < 0
+		       ? err_nomem(err)
+		       : 0;
+}
+
+static int read_seccomp(struct session *s, struct tracee *t, struct tracee_thread *th,
+			struct err *err)
 {
 	const struct proc_status *status;
 	int ret = attr_status(&s->ctx, t, th, &status, err);
 
-	if (ret < 0 || status->seccomp == 0)
-		return ret;
-	s->is_closed_to_us = true;
-	if (refuse(&s->refusals, t->pid, t->comm, "seccomp filter",
-		   "cannot be checkpointed: thread %d runs under seccomp (mode %d)", th->tid,
-		   status->seccomp) < 0)
-		return err_nomem(err);
-	return 0;
+	if (ret == 0)
+		ret = tracee_seccomp(t, th, status->seccomp, err);
+	return ret == -EOPNOTSUPP || ret == -EACCES ? collect_closed(s, t, err, err) : ret;
 }
 
 static int read_attributes(struct session *s, struct dump_task *d, struct err *err)
@@ -142,9 +150,10 @@ static int collect_live_task(struct session *s, struct dump_task *d, struct err 
 		d->msg->stop_signal = speaker->stop_signal;
 	}
 	for (size_t i = 0; i < t->nthreads && ret == 0; i++) {
-		ret = add_thread(s, d, &t->thread[i], err);
-		if (ret == 0 && !t->thread[i].is_exited)
-			ret = check_seccomp(s, t, &t->thread[i], err);
+		if (!t->thread[i].is_exited) /* first: it may change registers */
+			ret = read_seccomp(s, t, &t->thread[i], err);
+		if (ret == 0)
+			ret = add_thread(s, d, &t->thread[i], err);
 	}
 	return ret < 0 ? ret : read_attributes(s, d, err);
 }
@@ -275,5 +284,7 @@ int collect_memory(struct session *s, struct err *err)
 
 int collect_injection(struct session *s, struct err *err)
 {
-	return s->is_closed_to_us ? 0 : tracee_inject_all(&s->tree, err);
+	int ret = s->is_closed_to_us ? 0 : ask_permission(s, err);
+
+	return ret < 0 || s->is_closed_to_us ? ret : tracee_inject_all(&s->tree, err);
 }

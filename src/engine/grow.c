@@ -77,7 +77,7 @@ static int seize(const struct rtree *rt, struct rtask *t, struct err *err)
 {
 	if (will_end(t->msg))
 		return 0;
-	if (ptrace(PTRACE_SEIZE, t->pid, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD) < 0)
+	if (ptrace(PTRACE_SEIZE, t->pid, 0, rt->trace_options) < 0)
 		return err_sys(err, -errno, "cannot trace the new task %d", t->pid);
 	t->thread[0].is_seized = true;
 	lane_retire(mailbox_lane(&rt->box, t->thread[0].lane)); /* that list must stay short */

@@ -18,6 +18,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -227,6 +228,14 @@ static unsigned count_cpus(void)
 	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : CPU_COUNT(&set);
 }
 
+/* Everything that is ours dies with us, and filters do not apply before we let go. */
+static long trace_options(const struct image *im)
+{
+	long options = PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD;
+
+	return image_seccomp_filter(im, 1) ? options | PTRACE_O_SUSPEND_SECCOMP : options;
+}
+
 static void setup_tree(struct restoration *j)
 {
 	struct restore_ctx *c = &j->rt.ctx;
@@ -245,6 +254,7 @@ static void setup_tree(struct restoration *j)
 	c->fd_base = files_fd_base(j->image);
 	j->rt.image = j->image;
 	j->rt.stream = j->source.is_seekable ? NULL : j->image;
+	j->rt.trace_options = trace_options(j->image);
 	j->rt.external_sid = info->external_sid;
 	j->rt.external_pgid = info->external_pgid;
 	j->rt.workers = j->o->workers ? j->o->workers : count_cpus();

@@ -70,6 +70,7 @@ struct rtree {
 	uint64_t scratch;	  /* where the vdso waits while the rest is unmapped */
 	uint64_t stage;
 	size_t next_lane;
+	long trace_options; /* of PTRACE_SEIZE */
 	pid_t external_sid, external_pgid;
 	unsigned workers;
 	struct chunk_ref pending; /* sequential source: the next chunk, already read */

@@ -97,4 +97,10 @@ int collect_memory(struct session *s, struct err *err);	    /* collect.c */
 int collect_injection(struct session *s, struct err *err);  /* collect.c */
 int collect_attributes(struct session *s, struct err *err); /* ask.c: what only the tasks can say */
 
+/* Refuses a task in which nothing may be injected. */
+int collect_closed(struct session *s, const struct tracee *t, const struct err *why,
+		   struct err *err);
+/* ask.c: before anything is injected, whether the filters of the threads let them answer. */
+int ask_permission(struct session *s, struct err *err);
+
 #endif

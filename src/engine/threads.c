@@ -21,14 +21,14 @@ static void add_clone(struct rtree *rt, struct batch *b, const struct rthread *t
 		   mailbox_lane_remote(&rt->box, th->lane));
 }
 
-static int seize_clones(struct rtask *t, size_t first, const struct batch *b, struct err *err)
+static int seize_clones(const struct rtree *rt, struct rtask *t, size_t first, const struct batch *b, struct err *err)
 {
 	for (unsigned i = 0; i < b->n; i++) {
 		struct rthread *th = &t->thread[first + i];
 
 		if (batch_ret(b, i) < 0)
 			return err_sys(err, (int)batch_ret(b, i), "cannot clone thread %d", th->tid);
-		if (ptrace(PTRACE_SEIZE, th->tid, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD) < 0)
+		if (ptrace(PTRACE_SEIZE, th->tid, 0, rt->trace_options) < 0)
 			return err_sys(err, -errno, "cannot trace the new thread %d", th->tid);
 		th->is_seized = true;
 	}
@@ -62,7 +62,7 @@ static int clone_threads(struct rtree *rt, struct rtask *t, struct err *err)
 			add_clone(rt, &b, &t->thread[i]);
 		r = rtask_run(rt, t, &b, err);
 		if (r == 0)
-			r = seize_clones(t, first, &b, err);
+			r = seize_clones(rt, t, first, &b, err);
 	}
 	return r;
 }

@@ -138,6 +138,8 @@ Cpx__Mm *image_mm(const struct image *im, uint32_t id);
 Cpx__Object *image_object(const struct image *im, uint32_t id);
 Cpx__FdTable *image_fd_table(const struct image *im, uint32_t id);
 Cpx__File *image_file(const struct image *im, uint32_t id);
+Cpx__SeccompFilter *image_seccomp_filter(const struct image *im, uint32_t id);
+size_t image_seccomp_depth(const struct image *im, uint32_t id); /* itself and those below it */
 
 /* Reads one chunk's bytes and decompresses them into buf (CHUNK_MAX bytes), checking the
  * checksum. Thread-safe on seekable sources. */

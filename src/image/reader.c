@@ -448,6 +448,7 @@ void image_free(struct image *im)
 	for (int i = 0; i < IMAGE_MAPS; i++)
 		id_map_release(&p->map[i]);
 	id_map_release(&p->tids);
+	filters_release(&p->filters);
 	XXH3_freeState(p->records_hash);
 	XXH3_freeState(p->index_hash);
 	XXH3_freeState(p->file_hash);

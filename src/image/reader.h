@@ -30,6 +30,12 @@ struct seen_pages {
 	size_t n, max;
 };
 
+/* filters.c: by id, from 1. */
+struct filter_list {
+	struct filter_entry *entry;
+	size_t n, max;
+};
+
 enum image_map { MAP_TASKS, MAP_MMS, MAP_OBJECTS, MAP_FD_TABLES, MAP_FILES, IMAGE_MAPS };
 
 struct image_private {
@@ -37,6 +43,7 @@ struct image_private {
 	uint64_t allocated, allocated_max; /* bytes held by unpacked records */
 	struct id_map map[IMAGE_MAPS];
 	struct id_map tids; /* of all threads; msg is the Cpx__Task */
+	struct filter_list filters;
 	uint8_t head[CHUNK_HEAD_MAX];
 	bool has_head; /* head holds the frame at pos, read ahead */
 	uint64_t pos;  /* of the next frame */
@@ -68,6 +75,9 @@ int validate_external(const Cpx__File *f, struct err *err);
 
 /* validate.c: references from record to record. Fills the maps. */
 int validate_records(struct image *im, struct err *err);
+/* filters.c: the chains of seccomp filters; fills ->filters. */
+int filters_check(struct image *im, struct err *err);
+void filters_release(struct filter_list *l);
 /* References of one chunk to the records, and its place after those seen before. */
 int validate_chunk(const struct image *im, const struct chunk_ref *c, size_t *last_rank,
 		   struct err *err);

@@ -124,6 +124,12 @@ static const struct rule thread_signals_rules[] = {
 	END,
 };
 
+static const struct rule seccomp_filter_rules[] = {
+	RANGE(Cpx__SeccompFilter, id, 1, UINT32_MAX),
+	BYTES(Cpx__SeccompFilter, program, 8, 4096 * 8), /* BPF_MAXINSNS */
+	END,
+};
+
 static const struct rule creds_rules[] = {
 	COUNT(Cpx__Creds, groups, 0, 65536), /* NGROUPS_MAX */
 	END,
@@ -333,6 +339,7 @@ static const struct {
 	{&cpx__sig_action__descriptor, action_rules},
 	{&cpx__thread_signals__descriptor, thread_signals_rules},
 	{&cpx__creds__descriptor, creds_rules},
+	{&cpx__seccomp_filter__descriptor, seccomp_filter_rules},
 	{&cpx__sched__descriptor, sched_rules},
 	{&cpx__thread_flags__descriptor, thread_flags_rules},
 	{&cpx__rlimit__descriptor, rlimit_rules},

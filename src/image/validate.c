@@ -687,6 +687,8 @@ int validate_records(struct image *im, struct err *err)
 	if (r < 0)
 		return r;
 	r = check_tasks(im, m, err);
+	if (r == 0)
+		r = filters_check(im, err);
 	if (r < 0)
 		return r;
 	r = check_mms(im, m, err);

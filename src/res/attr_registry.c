@@ -7,6 +7,7 @@
  * (GIVE_LATE).
  *   - Flags of the task are read before those of its threads, which are compared with them; timer
  * slack is set before a real-time policy makes that impossible.
+ *   - Filters of seccomp are installed while the capability for it is there, before credentials.
  *   - rseq comes late: every return to user mode writes its area from then on.
  *   - Limits come last: nothing that the task already has may fall under them.
  */
@@ -16,6 +17,7 @@ const struct attr_ops *const attr_registry[] = {
 	&posix_timers_attr_ops, &timer_starts_attr_ops,	 &mm_attr_ops,
 	&fs_attr_ops,		&signals_attr_ops,	 &thread_signals_attr_ops,
 	&itimers_attr_ops,	&process_flags_attr_ops, &thread_flags_attr_ops,
-	&sched_attr_ops,	&creds_attr_ops,	 &no_new_privs_attr_ops,
-	&threadmem_attr_ops,	&rlimits_attr_ops,	 NULL,
+	&sched_attr_ops,	&seccomp_attr_ops,	 &creds_attr_ops,
+	&no_new_privs_attr_ops, &threadmem_attr_ops,	 &rlimits_attr_ops,
+	NULL,
 };

@@ -344,6 +344,16 @@ int mm_collect(struct dump_ctx *c, struct tracee *t, Cpx__Mm **ret, struct err *
 
 enum { LDT_ENTRY_SIZE = 8 };
 
+/* Where a filter would kill for the call, the table is felt for without one. */
+static void ask_ldt(const struct tracee *t, struct batch *b, uint64_t *scratch)
+{
+	if (tracee_may_call(attr_speaker(t), ARCH_NR_MODIFY_LDT))
+		scratch[2] = BATCH_CALL(b, ARCH_NR_MODIFY_LDT, 0, batch_out(b, LDT_ENTRY_SIZE),
+					LDT_ENTRY_SIZE);
+	else
+		scratch[2] = BATCH_CALL(b, CALL_LDT_SCAN);
+}
+
 /* scratch[0]: 1 when asked; scratch[1]: brk; scratch[2]: the first entry of the local descriptor
  * table. */
 static int mm_ask(struct dump_ctx *c, struct tracee *t, const Cpx__Task *task,
@@ -353,8 +363,7 @@ static int mm_ask(struct dump_ctx *c, struct tracee *t, const Cpx__Task *task,
 	if (!scratch[0])
 		return 0;
 	scratch[1] = BATCH_CALL(b, SYS_brk, 0);
-	scratch[2] =
-		BATCH_CALL(b, ARCH_NR_MODIFY_LDT, 0, batch_out(b, LDT_ENTRY_SIZE), LDT_ENTRY_SIZE);
+	ask_ldt(t, b, scratch);
 	return 0;
 }
 

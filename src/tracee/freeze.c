@@ -63,7 +63,7 @@ static int add_thread(struct tracee *t, pid_t tid, struct tracee_thread **ret, s
 		return err_nomem(err);
 	t->thread = grown;
 	*ret = &grown[t->nthreads++];
-	**ret = (struct tracee_thread){.tid = tid, .sleep_nr = -1};
+	**ret = (struct tracee_thread){.tid = tid, .seccomp = -1, .sleep_nr = -1};
 	return 0;
 }
 
@@ -101,6 +101,7 @@ void tree_release(struct tree *tree)
 	free(tree->task);
 	gadget_cache_free(tree->gadgets);
 	sleep_clocks_free(tree->clocks);
+	filter_pool_free(tree->filters);
 	*tree = (struct tree){0};
 }
 

@@ -45,29 +45,29 @@ static int open_task_file(const struct tracee *t, const char *name, int flags, s
 }
 
 /* A thread under seccomp could be killed by the first remote call. */
-static int check_seccomp(struct tracee *t, const struct tracee_thread *th, struct err *err)
+static int check_seccomp(struct tracee *t, struct tracee_thread *th, struct err *err)
 {
 	_cleanup_close_ int dir = -1;
 	struct proc_status st = {0};
 	int r;
 
-	if (th->has_no_seccomp)
+	if (th->seccomp >= 0)
 		return 0;
 	r = proc_open(-1, t->pid, th->tid, &dir, err);
 	if (r == 0)
 		r = proc_status(dir, &st, err);
-	if (r == 0 && st.seccomp)
-		r = err_set(err, -EOPNOTSUPP,
-			    "thread %d is under seccomp, which forbids remote system calls",
-			    th->tid);
+	if (r == 0)
+		r = tracee_seccomp(t, th, st.seccomp, err);
 	proc_status_release(&st);
 	return r;
 }
 
-static int check_thread(struct tracee *t, struct tracee_thread *th, struct err *err)
+static int check_thread(struct tracee *t, struct tracee_thread *th, bool is_host, struct err *err)
 {
 	int r = th->is_checked ? 0 : check_seccomp(t, th, err);
 
+	if (r == 0 && is_host)
+		r = tracee_may_host(th, err);
 	if (r == 0 && !th->is_checked && arch_has_shadow_stack(th->tid))
 		r = err_set(err, -EOPNOTSUPP, "thread %d has a shadow stack", th->tid);
 	th->is_checked = r == 0;
@@ -210,7 +210,7 @@ static int make_frame(struct tracee *t, struct tracee_thread *th, bool must_own,
 
 	if (th->frame_sp)
 		return 0;
-	r = check_thread(t, th, err);
+	r = check_thread(t, th, is_host, err);
 	if (r == 0)
 		r = site_find(t, th, need, is_host, &site, err);
 	if (r == 0 && must_own && (site.must_save || site.is_shared))

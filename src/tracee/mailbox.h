@@ -49,6 +49,9 @@ struct lane {
  * The memory must be readable. */
 #define CALL_ZERO_SCAN 0xfffffff0UL
 
+/* Nor is one with this: 1 if the task has segment descriptors of its own (modify_ldt(2)), else 0. */
+#define CALL_LDT_SCAN 0xfffffff1UL
+
 /* A clone-like call whose child is to go on in a lane of its own: in the child (result 0) the
  * loop switches to the lane at remote address arg[5] and waits for its first turn there. arg[5]
  * must be 0 in all other calls of these numbers. Applies to SYS_clone and SYS_clone3. */

@@ -56,8 +56,10 @@ static int open_lane(struct peers *ps, struct peer *p, struct err *err)
 {
 	const struct inject *in = ps->t->mm_owner->inject;
 	struct batch b = p->tb->batch;
-	int r = lane_init(p->lane, err);
+	int r = tracee_may_run(p->th, &b, err);
 
+	if (r == 0)
+		r = lane_init(p->lane, err);
 	if (r)
 		return r;
 	p->lane->leave_gadget = in->gadgets.syscall_ret;

@@ -31,7 +31,9 @@ int tracee_post(struct tracee *t, const struct batch *b, struct err *err)
 
 	if (!inject_is_live(t))
 		return not_injected(t, err);
-	r = lane_post(mailbox_lane(&t->mailbox, 0), b, err);
+	r = tracee_may_run(t->inject->host, b, err);
+	if (r == 0)
+		r = lane_post(mailbox_lane(&t->mailbox, 0), b, err);
 	return r ? err_context(err, "task %d (%s)", t->pid, t->comm) : 0;
 }
 
@@ -54,6 +56,8 @@ static int step_all(struct tracee *t, struct tracee_thread *th, const struct bat
 {
 	int r = inject_frame(t, th, err);
 
+	if (r == 0)
+		r = tracee_may_run(th, b, err);
 	for (unsigned i = 0; r == 0 && i < b->n; i++) {
 		uint64_t arg[6];
 

@@ -13,6 +13,7 @@
 #include "tracee/batch.h"
 #include "tracee/mailbox.h"
 
+#include <linux/filter.h>
 #include <sys/types.h>
 
 struct tracee_thread {
@@ -26,9 +27,10 @@ struct tracee_thread {
 	/* When the thread was asleep in a system call with a relative timeout: how long already.
 	 * 0 when unknown or not asleep. */
 	uint64_t asleep_ns;
-	/* Known to be without seccomp: whoever reads its status while it is frozen may set this,
-	 * and saves remote calls from reading it again. */
-	bool has_no_seccomp;
+	/* Mode of seccomp(2), 0: none, -1: not read yet. Whoever reads its status while it is frozen
+	 * tells tracee_seccomp(), and saves remote calls from reading it again. */
+	int seccomp;
+	struct seccomp_filter *filter; /* its newest one; owned by the tree */
 
 	/* Private to src/tracee. */
 	enum {
@@ -73,6 +75,7 @@ struct tree {
 	uint64_t thawed_at_ns;
 	struct gadget_cache *gadgets; /* private to src/tracee */
 	struct sleep_clocks *clocks;  /* likewise */
+	struct filter_pool *filters;  /* likewise */
 };
 
 struct freeze_options {
@@ -96,8 +99,32 @@ void tree_release(struct tree *tree);
 
 struct tracee *tree_find(const struct tree *tree, pid_t pid);
 
+/* A filter of seccomp(2). Those of a thread are a chain; what is equal from the oldest on is the
+ * same struct in the whole tree. */
+struct seccomp_filter {
+	uint32_t id; /* 1, 2 ..., ascending along the chain */
+	struct seccomp_filter *parent; /* installed before it */
+	bool is_logged;		       /* SECCOMP_FILTER_FLAG_LOG */
+	bool is_recorded;	       /* free for whoever makes records */
+	uint8_t verdict[512];	       /* private to src/tracee */
+	size_t n;
+	struct sock_filter insn[];
+};
+
+/*
+ * Reads the filters of a stopped thread of that mode and suspends them while it is traced. Remote calls
+ * may be run in it only if not even an unsuspended filter would kill it for them, since we may die
+ * at any moment: -EOPNOTSUPP, with words, when it would for those that every dump makes, or cannot be
+ * carried at all; -EACCES when we may not read it.
+ */
+int tracee_seccomp(struct tracee *t, struct tracee_thread *th, int mode, struct err *err);
+/* Whether th may be made to run these calls: 0 or -EOPNOTSUPP. */
+int tracee_may_host(const struct tracee_thread *th, struct err *err); /* a mailbox */
+int tracee_may_run(const struct tracee_thread *th, const struct batch *b, struct err *err);
+bool tracee_may_call(const struct tracee_thread *th, uint64_t nr);
+
 /* Maps the mailbox into a tracee (its mm_owner must be itself) and brings its host thread into
- * the loop. After it tracee_run() works. Needs a live, non-zombie task whose seccomp mode is 0. */
+ * the loop. After it tracee_run() works. Needs a live, non-zombie task. */
 int tracee_inject(struct tracee *t, struct err *err);
 int tracee_inject_all(struct tree *tree, struct err *err); /* all mm owners, in parallel */
 

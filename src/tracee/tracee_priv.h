@@ -148,6 +148,12 @@ int inject_wait(struct tracee *t, struct err *err);
 /* Whether the task asked to adopt orphans; cached. */
 int inject_is_subreaper(struct tracee *t, bool *ret, struct err *err);
 
+/* ---- seccomp.c ---- */
+
+/* A twin inherits the filters of th, and nobody suspends them there. */
+int seccomp_may_have_twin(const struct tracee_thread *th, struct err *err);
+void filter_pool_free(struct filter_pool *p);
+
 /* ---- peers.c ---- */
 
 #define MAX_PEERS 96 /* lanes for them in a mailbox */

@@ -141,6 +141,8 @@ static int conceive(struct birth *b, struct err *err)
 {
 	int r = check_adopters(b->t, err);
 
+	if (r == 0)
+		r = seccomp_may_have_twin(b->t->inject->host, err);
 	if (r)
 		return r;
 	b->w = calloc(1, sizeof(*b->w));

@@ -96,7 +96,7 @@ def wait_until(condition, timeout, interval=0.003):
 
 STATUS = ("Name", "Umask", "TracerPid", "Uid", "Gid", "Groups", "Threads", "SigPnd", "ShdPnd",
           "SigBlk", "SigIgn", "SigCgt", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb",
-          "NoNewPrivs", "Seccomp", "Cpus_allowed", "VmLck", "THP_enabled")
+          "NoNewPrivs", "Seccomp", "Seccomp_filters", "Cpus_allowed", "VmLck", "THP_enabled")
 FDINFO = ("pos", "flags", "lock", "seals")
 O_LARGEFILE = 0o100000  # means nothing on 64-bit machines, and open(2) always sets it
 

@@ -5,14 +5,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fanotify.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -149,6 +153,65 @@ static int vforked(void)
 	return open("/dev/null", O_RDWR);
 }
 
+/* ---- seccomp: no descriptors but one of /dev/null, or that of a listener ---- */
+
+static int filter(unsigned nr, unsigned answer, unsigned flags)
+{
+	struct sock_filter f[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, answer),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog p = {4, f};
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &p);
+}
+
+static int no_munmap(void)
+{
+	return filter(SYS_munmap, SECCOMP_RET_KILL_PROCESS, 0) < 0 ? -1 : vforked();
+}
+
+static int no_sigaction(void)
+{
+	return filter(SYS_rt_sigaction, SECCOMP_RET_TRAP, 0) < 0 ? -1 : vforked();
+}
+
+static int no_clone(void)
+{
+	return filter(SYS_clone, SECCOMP_RET_ERRNO | EPERM, 0) < 0 ? -1 : vforked();
+}
+
+static int no_mknod(void)
+{
+	return filter(SYS_mknod, SECCOMP_RET_KILL_PROCESS, 0) < 0 ? -1 : vforked();
+}
+
+static int listener(void)
+{
+	return filter(SYS_mknod, SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+}
+
+/* A child that may do nothing but read what never comes. */
+static int strict(void)
+{
+	int end[2];
+	char c;
+
+	if (pipe(end) < 0)
+		return -1;
+	if (fork())
+		return close(end[0]), end[1];
+	close(end[1]);
+	prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT);
+	if (read(end[0], &c, 1) < 0)
+		syscall(SYS_exit, 1);
+	syscall(SYS_exit, 0);
+	return -1;
+}
+
 static const struct {
 	const char *name;
 	int (*open)(void);
@@ -157,6 +220,8 @@ static const struct {
 	{"eventfd", event}, {"timerfd", timer}, {"signalfd", signals}, {"inotify", inotify}, {"parent", pidfd_of_parent},
 	{"queued", queued}, {"unixpath", unix_path}, {"hasty", unix_hasty}, {"reset", unix_reset}, {"proc", proc_file},
 	{"vfork", vforked}, {"fired", fired}, {"outsider", vforked},
+	{"nomunmap", no_munmap}, {"nosigaction", no_sigaction}, {"noclone", no_clone}, {"nomknod", no_mknod}, {"listener", listener},
+	{"strict", strict},
 };
 
 static int hold(const char *name, int number)

@@ -86,8 +86,13 @@ static void test_pid_ns(void **state)
 
 static void main_seccomp(void)
 {
-	struct sock_filter allow[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-	struct sock_fprog prog = {1, allow};
+	struct sock_filter no_munmap[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_munmap, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = {4, no_munmap};
 
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog))
@@ -118,12 +123,12 @@ static void main_as(void)
 
 static void test_inject_fails(void **state)
 {
-	static const struct {
+	const struct {
 		void (*child_main)(void);
 		int code;
 		const char *says;
 	} cases[] = {
-		{main_seccomp, -EOPNOTSUPP, "seccomp"},
+		{main_seccomp, geteuid() ? -EACCES : -EOPNOTSUPP, geteuid() ? "root" : "munmap(2)"},
 		{main_nofile, -EMFILE, "memfd"},
 		{main_as, -ENOMEM, "map memory"},
 	};

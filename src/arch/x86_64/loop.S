@@ -21,6 +21,7 @@
 #define SYS_memfd_create 319
 #define SYS_clone3	 435
 #define ZERO_SCAN	 0xfffffff0
+#define LDT_SCAN	 0xfffffff1
 #define OWNER_DIED	 0x40000000
 #define ETIMEDOUT	 110
 
@@ -57,6 +58,9 @@ arch_loop_begin:
 	mov	$ZERO_SCAN, %ecx
 	cmp	%rcx, %rax
 	je	.Lscan
+	inc	%ecx
+	cmp	%rcx, %rax
+	je	.Lldt
 	mov	CALL_ARG+0(%rbx), %rdi
 	mov	CALL_ARG+8(%rbx), %rsi
 	mov	CALL_ARG+16(%rbx), %rdx
@@ -188,6 +192,21 @@ arch_loop_begin:
 	mov	%r8, (%rdx)
 .Lscan_ret:
 	xor	%eax, %eax
+	jmp	.Lstore
+
+	/* CALL_LDT_SCAN: is any selector of the local descriptor table (bit 2) a segment of ours? */
+.Lldt:
+	mov	$7, %ecx
+.Lldt_next:
+	lsl	%ecx, %edx
+	jz	.Lldt_found
+	add	$8, %ecx
+	cmp	$0x10007, %ecx
+	jne	.Lldt_next
+	xor	%eax, %eax
+	jmp	.Lstore
+.Lldt_found:
+	mov	$1, %eax
 	jmp	.Lstore
 
 	/*
