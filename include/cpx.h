@@ -88,6 +88,8 @@ struct cpx_restore_options {
 	unsigned workers;
 	const struct cpx_external_pipe *external_pipe; /* instead of what is recorded in the image */
 	size_t nexternal_pipes;
+	const char *const *allow_changed; /* files that may have changed since the dump */
+	size_t nallow_changed;
 	struct cpx_progress progress;
 };
 /* Foreground: returns when the restored root has ended, its wait status in r->status. Detached: once it runs. */

@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { KEY_PID = 256, KEY_PIDFILE, KEY_PIPE };
+enum { KEY_PID = 256, KEY_PIDFILE, KEY_PIPE, KEY_CHANGED };
 
 static const struct cli_option option[] = {
 	{'d', "detach", NULL, "print the PID of the new root on standard output and return"},
@@ -15,6 +15,8 @@ static const struct cli_option option[] = {
 	{KEY_PIDFILE, "pidfile", "FILE", "write the PID of the new root there"},
 	{KEY_PIPE, "external-pipe", "WHAT",
 	 "in place of pipes to outside the tree: inherit[:FD], file:/PATH or null"},
+	{KEY_CHANGED, "allow-changed", "FILE",
+	 "accept that this file has changed since the dump; may be given again"},
 	{'j', "jobs", "N", "fill memory with N threads (default: one a CPU)"},
 	{0},
 };
@@ -22,7 +24,18 @@ static const struct cli_option option[] = {
 struct options {
 	struct cpx_restore_options restore;
 	struct cli_pipes pipes;
+	const char *changed[1024];
 };
+
+static int add_changed(struct options *o, const char *file)
+{
+	if (o->restore.nallow_changed == sizeof(o->changed) / sizeof(o->changed[0])) {
+		cli_usage_error(&cmd_restore, "--allow-changed is given too often");
+		return -1;
+	}
+	o->changed[o->restore.nallow_changed++] = file;
+	return 0;
+}
 
 static int set_pids(struct cpx_restore_options *o, const char *text)
 {
@@ -58,6 +71,8 @@ static int set(void *data, int key, const char *arg)
 		return 0;
 	case KEY_PIPE:
 		return cli_add_pipe(&cmd_restore, &all->pipes, arg);
+	case KEY_CHANGED:
+		return add_changed(all, arg);
 	default:
 		return cli_set_jobs(&cmd_restore, &o->workers, arg);
 	}
@@ -120,6 +135,7 @@ static int run(const struct cli_command *self, int argc, char **argv)
 		status = cli_usage_error(self, "an image is not read from a terminal");
 	o.restore.external_pipe = o.pipes.item;
 	o.restore.nexternal_pipes = o.pipes.n;
+	o.restore.allow_changed = o.changed;
 	if (status == CLI_GO_ON)
 		status = restore(&o.restore, &common);
 	return status;

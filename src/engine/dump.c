@@ -131,6 +131,11 @@ static int begin_to_verify(struct session *s, struct err *err)
 
 /* ---- writing ---- */
 
+static int identify_files(struct session *s, struct err *err)
+{
+	return files_identify(&s->ctx, err);
+}
+
 static enum codec chosen_codec(enum cpx_compress c, bool is_file)
 {
 	switch (c) {
@@ -286,6 +291,7 @@ static const struct stage dump_stage[] = {
 	{"thaw", thaw_early},
 	{"verify memory maps", begin_to_verify},
 	{"find guard pages", find_guards},
+	{"identify files", identify_files},
 	{"write records", write_records},
 	{"write shared memory", write_objects},
 	{"write memory", write_pages},

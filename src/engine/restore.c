@@ -250,6 +250,8 @@ static void setup_tree(struct restoration *j)
 	c->is_privileged = geteuid() == 0 && !j->plan.new_user_ns;
 	c->detached = j->o->detach;
 	c->external = &j->external;
+	c->allow_changed = j->o->allow_changed;
+	c->nallow_changed = j->o->nallow_changed;
 	c->input_fd = strcmp(j->o->input, "-") == 0 ? j->o->in_fd : -1;
 	c->fd_base = files_fd_base(j->image);
 	j->rt.image = j->image;

@@ -198,6 +198,16 @@ int path_text(const ProtobufCBinaryData *b, char *buf, size_t size, struct err *
 int path_check(struct restore_ctx *c, const Cpx__Path *path, mode_t type, uint32_t flags,
 	       const char *kind, struct err *err);
 
+/* ---- identity.c: is a file still what it was? ---- */
+
+/* Restore. Where the file is now: under its name, another in the same directory, or (not itself)
+ * whatever has its name. */
+int identity_locate(const Cpx__RegularFile *b, char *path, size_t size, bool *ret_itself,
+		    struct err *err);
+/* What a task would not have seen had it gone on, NULL: nothing, or there is no such file. */
+const char *identity_change(const Cpx__RegularFile *b, const char *path, bool itself);
+bool identity_is_allowed(const struct restore_ctx *c, const char *path);
+
 /* ---- restore side: files_restore.c ---- */
 
 /* Takes over fd and returns it as a number >= c->fd_base, close-on-exec; or a negative errno. */

@@ -272,17 +272,29 @@ int regular_dump_mapped(struct dump_ctx *c, const struct mapped_file *m, Cpx__Fi
 
 /* ---- restore ---- */
 
-static bool is_changed(const Cpx__Path *path, const struct stat *st)
+static int check_change(struct restore_ctx *c, const Cpx__RegularFile *b, const char *path,
+			bool itself)
 {
-	return path->size != (uint64_t)st->st_size ||
-	       path->mtime_ns != st->st_mtim.tv_sec * 1000000000LL + st->st_mtim.tv_nsec;
+	const char *why = identity_change(b, path, itself);
+
+	if (!why || identity_is_allowed(c, path))
+		return 0;
+	return refuse(c->refusals, 0, NULL, path,
+		      b->mapped_private
+			      ? "cannot be restored: this file is mapped, and it has changed since "
+				"the dump: %s; put it back, or accept it: --allow-changed=%s"
+			      : "cannot be restored: this file is not the one that was open: %s; "
+				"put it back, or accept it: --allow-changed=%s",
+		      why, path);
 }
 
 static int regular_check(struct restore_ctx *c, const Cpx__File *f, struct err *err)
 {
 	const Cpx__RegularFile *b = f->regular;
+	Cpx__Path now = CPX__PATH__INIT;
 	char text[PATH_MAX];
-	struct stat st;
+	bool itself;
+	size_t n;
 	int r;
 
 	if (b->ghost)
@@ -291,21 +303,13 @@ static int regular_check(struct restore_ctx *c, const Cpx__File *f, struct err *
 			       : err_set(err, -EBADMSG, "a deleted file has no content");
 	if (!b->path)
 		return err_set(err, -EBADMSG, "the image holds a regular file without a path");
-	r = path_text(b->link_path.len ? &b->link_path : &b->path->path, text, sizeof(text), err);
+	r = identity_locate(b, text, sizeof(text), &itself, err);
 	if (r < 0)
 		return r;
-	if (b->link_path.len)
-		return stat(text, &st) == 0 && S_ISREG(st.st_mode)
-			       ? 0
-			       : refuse(c->refusals, 0, NULL, text,
-					"cannot be restored: this regular file is missing");
-	r = path_check(c, b->path, S_IFREG, f->flags, "regular file", err);
-	if (r == 0 && b->mapped_private && stat(text, &st) == 0 && S_ISREG(st.st_mode) &&
-	    is_changed(b->path, &st))
-		r = refuse(c->refusals, 0, NULL, text,
-			   "cannot be restored: this file is mapped, and it has changed "
-			   "since the dump (size or modification time)");
-	return r;
+	now.path = (ProtobufCBinaryData){strlen(text), (uint8_t *)text};
+	n = c->refusals->n;
+	r = path_check(c, &now, S_IFREG, f->flags, "regular file", err);
+	return r < 0 || c->refusals->n > n ? r : check_change(c, b, text, itself);
 }
 
 /* Gives the file its old name for the moment, if that is free and we may. */
@@ -324,15 +328,16 @@ static int open_unlinked(struct restore_ctx *c, const char *path, const char *li
 static int open_by_name(struct restore_ctx *c, const Cpx__RegularFile *b, uint32_t flags,
 			struct err *err)
 {
-	char path[PATH_MAX], link[PATH_MAX];
+	char path[PATH_MAX], now[PATH_MAX];
+	bool itself;
 	int r = path_text(&b->path->path, path, sizeof(path), err);
 
-	if (r == 0 && b->link_path.len)
-		r = path_text(&b->link_path, link, sizeof(link), err);
+	if (r == 0)
+		r = identity_locate(b, now, sizeof(now), &itself, err);
 	if (r < 0)
 		return r;
-	return b->link_path.len ? open_unlinked(c, path, link, flags, err)
-				: file_open_path(c, path, flags, err);
+	return b->link_path.len ? open_unlinked(c, path, now, flags, err)
+				: file_open_path(c, now, flags, err);
 }
 
 static int open_ghost(struct restore_ctx *c, const Cpx__RegularFile *b, uint32_t flags,

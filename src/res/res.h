@@ -48,6 +48,8 @@ struct restore_ctx {
 	bool detached;
 	int tty_fd;		/* the terminal to restore onto, -1 if none */
 	const struct external_rules *external; /* instead of those of the image; NULL: none */
+	const char *const *allow_changed; /* files that may have changed */
+	size_t nallow_changed;
 	int input_fd;		/* where the image comes from, if that is not cpx's own descriptor; -1 */
 	int fd_base;		/* every descriptor that cpx opens for the tree is >= this */
 	int64_t monotonic_shift_ns; /* restored clock minus image's clock at the moment of restore: 0 unless ... */
@@ -184,6 +186,8 @@ Cpx__FdTable *files_table(const struct dump_ctx *c, size_t i);
 int files_add_mapped(struct dump_ctx *c, struct tracee *t, const char *path, const struct stat *st,
 		     bool is_deleted, bool writable_shared, bool is_private, const char *proc_link, uint32_t *ret_id, struct err *err);
 int files_complete(struct dump_ctx *c, struct err *err);
+/* What tells later whether a file has changed; the tree may run again. res/identity.c */
+int files_identify(struct dump_ctx *c, struct err *err);
 size_t files_count(const struct dump_ctx *c);
 Cpx__File *files_get(const struct dump_ctx *c, size_t i);
 void files_release(struct dump_ctx *c);
