@@ -4,6 +4,7 @@
 A program here says how to prepare its directory, what to run in it, and which files are its
 result. What is done with it is in rounds.py; those under a terminal are in terminal.py.
 """
+import glob
 import os
 import random
 import shutil
@@ -33,7 +34,7 @@ class Program:
         raise NotImplementedError
 
     def check_installed(self):
-        missing = [c for c in self.needs if not shutil.which(c, path=ENVIRONMENT["PATH"])]
+        missing = [c for c in self.needs if not shutil.which(c, path=ENVIRONMENT["PATH"]) and not glob.glob(c)]
         if missing:
             raise Skip(f"not installed: {', '.join(missing)}")
 
@@ -218,5 +219,32 @@ class JvmPlain(Jvm):
     modes = ("kill-restore",)
 
 
-PROGRAMS = [PythonThreads(), PythonPool(), PythonEvents(), UnixServer(), BashPipeline(), Perl(), Sqlite(),
+class Service(Program):
+    """A server with its clients in one tree, over Unix sockets; every reply is checked by who asked. What it has
+    written to files does not go back, so no image of it is restored when the original has gone on."""
+    is_replayable = False
+    modes = ("kill-restore", "killed-dumps")
+
+
+class Redis(Service):
+    name = "redis"
+    needs = ("python3", "redis-server")
+
+    def argv(self):
+        return ["python3", f"{JOBS}/redis.py", "3", "8000"]
+
+
+class Postgres(Service):
+    """Its directory is made by the job itself, called with no arguments."""
+    name = "postgresql"
+    needs = ("python3", "setpriv", "unshare", "/usr/lib/postgresql/*/bin/pgbench")
+
+    def prepare(self, directory):
+        subprocess.run(["python3", f"{JOBS}/postgres.py"], check=True, env=ENVIRONMENT, cwd=directory)
+
+    def argv(self):
+        return ["python3", f"{JOBS}/postgres.py", "3", "600"]
+
+
+PROGRAMS = [Redis(), Postgres(), PythonThreads(), PythonPool(), PythonEvents(), UnixServer(), BashPipeline(), Perl(), Sqlite(),
             SqliteWal(), MakeGcc(), Jvm(), JvmPlain()]
