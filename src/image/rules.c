@@ -7,9 +7,12 @@
 #include "image/reader.h"
 #include "base/util.h"
 
+#include <sys/socket.h>
+
 #define PID_MAX	    (1u << 22) /* PID_MAX_LIMIT of include/linux/threads.h */
 #define PATH_LIMIT  4096
 #define UNIX_NAME_LIMIT 108 /* sun_path */
+#define FILTER_LIMIT (8 * 4096) /* BPF_MAXINSNS */
 #define NSIG_MAX    64
 #define SIGINFO_LEN 128
 #define FD_LIMIT    (1u << 30) /* above any fs.nr_open */
@@ -251,6 +254,7 @@ static const struct rule socket_rules[] = {
 	RANGE(Cpx__UnixSocket, backlog, 0, INT32_MAX),
 	BYTES(Cpx__UnixSocket, name, 0, UNIX_NAME_LIMIT),
 	BYTES(Cpx__UnixSocket, peer_name, 0, UNIX_NAME_LIMIT),
+	BYTES(Cpx__UnixSocket, filter, 0, FILTER_LIMIT),
 	END,
 };
 
@@ -262,11 +266,6 @@ static const struct rule unix_file_rules[] = {
 static const struct rule unix_message_rules[] = {
 	BYTES(Cpx__UnixMessage, from, 0, UNIX_NAME_LIMIT),
 	COUNT(Cpx__UnixMessage, file, 0, 253), /* SCM_MAX_FD */
-	END,
-};
-
-static const struct rule unix_option_rules[] = {
-	BYTES(Cpx__UnixOption, value, 1, 16),
 	END,
 };
 
@@ -282,6 +281,19 @@ static const struct rule mqueue_rules[] = {
 	RANGE(Cpx__Mqueue, maxmsg, 1, 65536),	/* HARD_MSGMAX of include/linux/ipc_namespace.h */
 	RANGE(Cpx__Mqueue, msgsize, 1, 1 << 24), /* HARD_MSGSIZEMAX */
 	RANGE(Cpx__Mqueue, mode, 0, 07777),
+	END,
+};
+
+static const struct rule netlink_rules[] = {
+	RANGE(Cpx__Netlink, protocol, 0, 31), /* MAX_LINKS */
+	RANGE(Cpx__Netlink, type, SOCK_DGRAM, SOCK_RAW),
+	COUNT(Cpx__Netlink, group, 0, 1024),
+	BYTES(Cpx__Netlink, filter, 0, FILTER_LIMIT),
+	END,
+};
+
+static const struct rule socket_option_rules[] = {
+	BYTES(Cpx__SocketOption, value, 1, 16),
 	END,
 };
 
@@ -360,7 +372,8 @@ static const struct {
 	{&cpx__external__descriptor, external_rules},
 	{&cpx__unix_file__descriptor, unix_file_rules},
 	{&cpx__unix_message__descriptor, unix_message_rules},
-	{&cpx__unix_option__descriptor, unix_option_rules},
+	{&cpx__netlink__descriptor, netlink_rules},
+	{&cpx__socket_option__descriptor, socket_option_rules},
 	{&cpx__terminal__descriptor, terminal_rules},
 	{&cpx__timer_fd__descriptor, timerfd_rules},
 	{&cpx__inotify_watch__descriptor, inotify_watch_rules},

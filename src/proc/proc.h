@@ -308,6 +308,16 @@ int proc_timerslack(int proc_fd, pid_t tid, uint64_t *ret_ns, struct err *err);
 /* 36 characters and NUL. */
 int proc_boot_id(int proc_fd, char ret[37], struct err *err);
 
+/* ---- netlink.c ---- */
+
+struct proc_netlink {
+	uint64_t unread;   /* bytes, as the kernel counts them */
+	bool is_answering; /* a dump (NLM_F_DUMP) that is not yet complete */
+};
+/* Of the socket with this inode; one that has no port yet is not listed: all zero. */
+int proc_netlink(int proc_fd, uint64_t ino, struct proc_netlink *ret, struct err *err);
+int proc_netlink_parse(const char *text, size_t len, uint64_t ino, struct proc_netlink *ret);
+
 /* ---- mountinfo.c ---- */
 
 struct proc_mount {

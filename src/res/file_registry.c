@@ -20,6 +20,7 @@ const struct file_ops *const file_registry[] = {
 	&signalfd_file_ops,
 	&inotify_file_ops,
 	&unix_file_ops,
+	&netlink_file_ops,
 	&unsupported_file_ops,
 	NULL,
 };

@@ -5,6 +5,7 @@
 #define CPX_RES_UNIX_H
 
 #include "res/files.h"
+#include "res/socket.h"
 
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -12,8 +13,6 @@
 #define UNIX_NAME_MAX sizeof(((struct sockaddr_un *)0)->sun_path)
 
 /* ---- unixoption.c ---- */
-int unix_get_option(int fd, int option); /* or a negative errno */
-int unix_set_option(int fd, int option, int value);
 int unix_options_dump(int fd, Cpx__UnixSocket *b, struct err *err);
 /* All but flags; the last thing that is done to a socket but shutdown(2). */
 int unix_options_restore(int fd, const Cpx__UnixSocket *b, struct err *err);

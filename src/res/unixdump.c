@@ -23,7 +23,7 @@ static ProtobufCMessage *unix_body(const Cpx__File *f)
 
 static bool unix_match(const struct fd_probe *p)
 {
-	return S_ISSOCK(p->st.st_mode) && unix_get_option(p->dup, SO_DOMAIN) == AF_UNIX;
+	return S_ISSOCK(p->st.st_mode) && socket_get_int(p->dup, SO_DOMAIN) == AF_UNIX;
 }
 
 __attribute__((format(printf, 3, 4))) static int
@@ -127,13 +127,15 @@ static int dump_known(struct dump_ctx *c, const struct fd_probe *p,
 	ends->first = f;
 	ends->has_unread = ioctl(p->dup, SIOCOUTQ, &sent) < 0 || sent;
 	b->peer_ino = info->peer_ino;
-	b->listening = unix_get_option(p->dup, SO_ACCEPTCONN) == 1;
+	b->listening = socket_get_int(p->dup, SO_ACCEPTCONN) == 1;
 	b->unconnected = !info->has_peer;
 	b->shut_read = info->shutdown & 1;
 	b->shut_write = info->shutdown & 2;
 	r = dump_names(p->dup, b, err);
 	if (r == 0)
 		r = unix_options_dump(p->dup, b, err);
+	if (r == 0)
+		r = socket_filter_dump(c, p, "Unix socket", &b->filter, err);
 	if (r == 0)
 		r = unix_file_dump(c, p, info, b, err);
 	if (r == 0 && b->listening)
@@ -159,7 +161,7 @@ static int unix_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f,
 	if (!b)
 		return err_nomem(err);
 	b->ino = p->st.st_ino;
-	b->type = unix_get_option(p->dup, SO_TYPE);
+	b->type = socket_get_int(p->dup, SO_TYPE);
 	r = unix_diag_get(&c->files->diag, b->ino, &info, err);
 	if (r < 0)
 		return files_refuse(c, p, "Unix socket", "cannot be checkpointed: %s",

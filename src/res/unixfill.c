@@ -93,8 +93,8 @@ static int send_message(const struct restore_ctx *c, int fd, const Cpx__UnixMess
 
 static void make_room(int fd)
 {
-	if (unix_set_option(fd, SO_SNDBUFFORCE, ROOM) < 0)
-		unix_set_option(fd, SO_SNDBUF, ROOM);
+	if (socket_set_int(fd, SO_SNDBUFFORCE, ROOM) < 0)
+		socket_set_int(fd, SO_SNDBUF, ROOM);
 }
 
 /* Another socket of the image, or one that is gone: with a name, or with none. */

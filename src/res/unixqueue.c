@@ -140,7 +140,7 @@ static size_t bytes_before_fds(int fd, uint8_t *buf, size_t at, size_t n, void *
 	struct msghdr m = {.msg_iov = iov, .msg_iovlen = 2};
 	ssize_t whole;
 
-	unix_set_option(fd, SO_PEEK_OFF, at);
+	socket_set_int(fd, SO_PEEK_OFF, at);
 	whole = recvmsg(fd, &m, MSG_PEEK | MSG_DONTWAIT);
 	return MAX(whole, 0);
 }
@@ -148,7 +148,7 @@ static size_t bytes_before_fds(int fd, uint8_t *buf, size_t at, size_t n, void *
 static int look_again(int fd, uint8_t *buf, size_t at, size_t n, struct look *l, struct err *err)
 {
 	close_fds(l);
-	unix_set_option(fd, SO_PEEK_OFF, at);
+	socket_set_int(fd, SO_PEEK_OFF, at);
 	look(fd, buf, n, l);
 	return l->n == (ssize_t)n ? 0 : err_set(err, -EIO, "its queue changes");
 }
@@ -265,11 +265,11 @@ int unix_queue_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__UnixSocke
 	r = b->type == SOCK_STREAM && !b->peek_off ? peek_bytes(c, p, b, pending, l, err) : 1;
 	if (r <= 0)
 		return r;
-	if (unix_set_option(p->dup, SO_PEEK_OFF, 0) < 0)
+	if (socket_set_int(p->dup, SO_PEEK_OFF, 0) < 0)
 		return err_set(err, -EOPNOTSUPP, "cannot look at its queue: no SO_PEEK_OFF");
 	r = b->type == SOCK_STREAM ? peek_stream(c, p, b, pending, l, err)
 				   : peek_messages(c, p, b, l, err);
 	close_fds(l);
-	unix_set_option(p->dup, SO_PEEK_OFF, b->peek_off - 1);
+	socket_set_int(p->dup, SO_PEEK_OFF, b->peek_off - 1);
 	return r;
 }

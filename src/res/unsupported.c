@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The last kind of the registry: takes everything that no other took, and refuses it by name. */
 #include "res/files.h"
+#include "res/socket.h"
 
 #include <sys/socket.h>
 
@@ -18,17 +19,9 @@ static const struct family_name family_name[] = {
 	{AF_BLUETOOTH, 0, "Bluetooth socket"}, {AF_UNIX, 0, "Unix socket"},
 };
 
-static int socket_option(int fd, int option)
-{
-	int value = -1;
-	socklen_t len = sizeof(value);
-
-	return getsockopt(fd, SOL_SOCKET, option, &value, &len) < 0 ? -1 : value;
-}
-
 static void name_socket(int fd, char *buf, size_t size)
 {
-	int family = socket_option(fd, SO_DOMAIN), type = socket_option(fd, SO_TYPE);
+	int family = socket_get_int(fd, SO_DOMAIN), type = socket_get_int(fd, SO_TYPE);
 
 	for (size_t i = 0; i < ARRAY_SIZE(family_name); i++)
 		if (family_name[i].family == family &&

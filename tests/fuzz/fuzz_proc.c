@@ -101,12 +101,20 @@ static void feed_mounts(const char *text, size_t len)
 	proc_mounts_release(&m);
 }
 
+static void feed_netlink(const char *text, size_t len)
+{
+	struct proc_netlink n;
+
+	(void)proc_netlink_parse(text, len, 4, &n);
+}
+
 static const struct {
 	char tag;
 	void (*feed)(const char *text, size_t len);
 } parsers[] = {
 	{'v', feed_vmas},   {'s', feed_stat},	{'S', feed_status},  {'f', feed_fdinfo},
 	{'l', feed_limits}, {'t', feed_timers}, {'c', feed_syscall}, {'m', feed_mounts},
+	{'n', feed_netlink},
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -246,5 +246,43 @@ class Postgres(Service):
         return ["python3", f"{JOBS}/postgres.py", "3", "600"]
 
 
-PROGRAMS = [Redis(), Postgres(), PythonThreads(), PythonPool(), PythonEvents(), UnixServer(), BashPipeline(), Perl(), Sqlite(),
+class Nginx(Service):
+    name = "nginx"
+    needs = ("python3", "nginx")
+
+    def argv(self):
+        return ["python3", f"{JOBS}/nginx.py", "3", "5000"]
+
+
+class NodeServer(Service):
+    name = "node-server"
+    needs = ("node",)
+
+    def argv(self):
+        return ["node", f"{JOBS}/server.js", "2", "400"]
+
+
+class JvmServer(Service):
+    name = "jvm-server"
+    needs = ("java", "javac")
+
+    def prepare(self, directory):
+        subprocess.run(["javac", "-J-XX:-UsePerfData", "-d", directory, f"{JOBS}/Traffic.java"], check=True,
+                       env=ENVIRONMENT)
+
+    def argv(self):
+        return ["java", "-XX:-UsePerfData", "-Xmx64m", "-cp", ".", "Traffic", "3", "20000"]
+
+
+class DBus(Service):
+    name = "dbus"
+    needs = ("python3", "dbus-daemon", "/usr/lib/python3/dist-packages/dbus/bus.py",
+             "/usr/lib/python3/dist-packages/gi/__init__.py")
+
+    def argv(self):
+        return ["/usr/bin/python3", f"{JOBS}/bus.py", "total", "1200"]
+
+
+PROGRAMS = [Redis(), Postgres(), Nginx(), NodeServer(), JvmServer(), DBus(),
+            PythonThreads(), PythonPool(), PythonEvents(), UnixServer(), BashPipeline(), Perl(), Sqlite(),
             SqliteWal(), MakeGcc(), Jvm(), JvmPlain()]

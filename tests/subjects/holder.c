@@ -7,6 +7,7 @@
 #include <linux/fanotify.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <linux/netlink.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
@@ -40,7 +41,7 @@ static int udp(void)
 
 static int netlink(void)
 {
-	return socket(AF_NETLINK, SOCK_RAW, 0);
+	return socket(AF_NETLINK, SOCK_RAW, NETLINK_GENERIC);
 }
 
 static int unix_listener(void)

@@ -217,6 +217,23 @@ static void test_timers(void **state)
 	free(t);
 }
 
+static void test_netlink(void **state)
+{
+	static const char text[] =
+		"sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n"
+		"0000000016ede697 0   0          00000000 0        0        0     2        0        4       \n"
+		"00000000f7667462 15  4294963101 00000002 768      0        1     2        3        562     \n";
+	struct proc_netlink n;
+
+	assert_int_equal(proc_netlink_parse(text, sizeof(text) - 1, 562, &n), 0);
+	assert_int_equal(n.unread, 768);
+	assert_true(n.is_answering);
+	assert_int_equal(proc_netlink_parse(text, sizeof(text) - 1, 9, &n), 0);
+	assert_true(!n.unread && !n.is_answering);
+	assert_int_equal(proc_netlink_parse(text, sizeof(text) - 40, 562, &n), -EBADMSG);
+	assert_int_equal(proc_netlink_parse("", 0, 562, &n), -EBADMSG);
+}
+
 static void test_small_files(void **state)
 {
 	_cleanup_close_ int tree = open_tree(), dir = open_recorded();
@@ -407,6 +424,7 @@ int main(void)
 		cmocka_unit_test(test_maps),	    cmocka_unit_test(test_fdinfo),
 		cmocka_unit_test(test_fdinfo_kinds),
 		cmocka_unit_test(test_lists),	    cmocka_unit_test(test_timers),
+		cmocka_unit_test(test_netlink),
 		cmocka_unit_test(test_small_files), cmocka_unit_test(test_auxv),
 		cmocka_unit_test(test_gone),	    cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_resolve),	    cmocka_unit_test(test_self),
