@@ -49,6 +49,12 @@ static int open_code(int dir, int code)
 	return code == -ENOENT && is_task_gone(dir) ? -ESRCH : code;
 }
 
+/* Of links, the kernel says EACCES as well when there is no task (fs/proc/namespaces.c, proc_ns_readlink). */
+static int link_code(int dir, int code)
+{
+	return code == -EACCES && is_task_gone(dir) ? -ESRCH : open_code(dir, code);
+}
+
 int proc_open_file(int dir, const char *name, int flags, int *ret_fd, struct err *err)
 {
 	int fd = openat(dir, name, flags | O_CLOEXEC), code = fd < 0 ? open_code(dir, -errno) : 0;
@@ -113,9 +119,9 @@ int proc_read(int dir, const char *name, char **ret, size_t *ret_len, struct err
 int proc_link(int dir, const char *name, char *buf, size_t size, struct err *err)
 {
 	ssize_t n = readlinkat(dir, name, buf, size);
-	int code = n < 0 ? open_code(dir, -errno) : 0;
+	int code = n < 0 ? link_code(dir, -errno) : 0;
 
-	if (code == -ENOENT) {
+	if (code == -ENOENT || code == -EACCES) {
 		n = readlinkat(dir, name, buf, size);
 		code = n < 0 ? -errno : 0;
 	}
