@@ -12,6 +12,7 @@ import subprocess
 
 from sandbox import Skip
 
+POSTGRES = "".join(":" + p for p in glob.glob("/usr/lib/postgresql/*/bin"))
 JOBS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "jobs")
 ENVIRONMENT = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -33,10 +34,15 @@ class Program:
         """The command line, run in the directory of the round."""
         raise NotImplementedError
 
+    modules = ()  # of the system's Python
+
     def check_installed(self):
-        missing = [c for c in self.needs if not shutil.which(c, path=ENVIRONMENT["PATH"]) and not glob.glob(c)]
+        missing = [c for c in self.needs if not shutil.which(c, path=ENVIRONMENT["PATH"] + POSTGRES)]
         if missing:
             raise Skip(f"not installed: {', '.join(missing)}")
+        for module in self.modules:
+            if subprocess.run(["/usr/bin/python3", "-c", f"import {module}"], stderr=subprocess.DEVNULL).returncode:
+                raise Skip(f"not installed: the module {module} of /usr/bin/python3")
 
     def start(self, directory, **kw):
         """Runs it in a session of its own, no descriptor but files of the directory."""
@@ -237,7 +243,7 @@ class Redis(Service):
 class Postgres(Service):
     """Its directory is made by the job itself, called with no arguments."""
     name = "postgresql"
-    needs = ("python3", "setpriv", "unshare", "/usr/lib/postgresql/*/bin/pgbench")
+    needs = ("python3", "setpriv", "unshare", "initdb", "pgbench")
 
     def prepare(self, directory):
         subprocess.run(["python3", f"{JOBS}/postgres.py"], check=True, env=ENVIRONMENT, cwd=directory)
@@ -276,8 +282,8 @@ class JvmServer(Service):
 
 class DBus(Service):
     name = "dbus"
-    needs = ("python3", "dbus-daemon", "/usr/lib/python3/dist-packages/dbus/bus.py",
-             "/usr/lib/python3/dist-packages/gi/__init__.py")
+    needs = ("python3", "dbus-daemon")
+    modules = ("dbus", "gi")
 
     def argv(self):
         return ["/usr/bin/python3", f"{JOBS}/bus.py", "total", "1200"]

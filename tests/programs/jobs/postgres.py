@@ -8,7 +8,8 @@ import sys
 import time
 
 HERE = os.getcwd()
-BIN = max(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))
+BIN = max(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name),
+          default=pathlib.Path("/usr/bin"))
 IS_ROOT = os.geteuid() == 0
 AS_NOBODY = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
 WITH_A_NAME = ["unshare", "--user", "--map-user=nobody"]
