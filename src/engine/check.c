@@ -8,7 +8,7 @@ static const struct stage check_stage[] = {
 	{"freeze", collect_freeze},	     {"read tasks", collect_tasks},
 	{"compare tasks", collect_sharing},  {"read memory maps", collect_memory},
 	{"inject", collect_injection},	     {"ask tasks", collect_attributes},
-	{"read descriptors", collect_files},
+	{"read semaphores and queues", collect_ipc}, {"read descriptors", collect_files},
 };
 
 static int check(void *job, struct cpx_result *r)

@@ -284,6 +284,7 @@ static const struct stage dump_stage[] = {
 	{"read memory maps", collect_memory},
 	{"inject", collect_injection},
 	{"ask tasks", collect_attributes},
+	{"read semaphores and queues", collect_ipc},
 	{"read descriptors", collect_files, .is_last_look = true},
 	{"copy shared memory", copy_shared},
 	{"copy memory aside", copy_aside},

@@ -225,7 +225,7 @@ int plan_make(const struct image *im, const struct cpx_restore_options *o, struc
 	if (r < 0)
 		return r;
 	p.new_user_ns = p.new_pid_ns && !have.is_admin;
-	p.new_ipc_ns = p.new_pid_ns && objects_need_ids(im);
+	p.new_ipc_ns = p.new_pid_ns && (objects_need_ids(im) || sysvipc_is_needed(im));
 	p.new_devpts = p.new_pid_ns && ptys_need_devpts(im);
 	if (p.new_user_ns)
 		r = refuse_user_ns(refusals, err);
@@ -266,6 +266,8 @@ int plan_check_resources(struct restore_ctx *c, struct err *err)
 
 	if (r == 0)
 		r = objects_check(c, err);
+	if (r == 0)
+		r = sysvipc_check(c, err);
 	return r < 0 ? r : check_attrs(c, err);
 }
 

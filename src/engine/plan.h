@@ -13,7 +13,7 @@
 
 struct plan {
 	bool new_pid_ns, new_user_ns, new_time_ns;
-	bool new_ipc_ns; /* with new_pid_ns: the ids of SysV segments are free there */
+	bool new_ipc_ns; /* with new_pid_ns: the ids of SysV objects are free there */
 	bool new_devpts; /* with new_pid_ns: the numbers of pseudo-terminals are free there */
 	int64_t monotonic_offset_ns, boottime_offset_ns; /* of the new time namespace */
 	size_t lanes; /* of the mailbox */

@@ -77,6 +77,11 @@ static int stage_objects(struct rtree *rt, struct err *err)
 	return r < 0 ? r : objects_finish(&rt->ctx, err);
 }
 
+static int stage_ipc(struct rtree *rt, struct err *err)
+{
+	return sysvipc_create(&rt->ctx, err);
+}
+
 static int stage_fill(struct rtree *rt, struct err *err)
 {
 	return files_fill(&rt->ctx, err);
@@ -155,6 +160,7 @@ static const struct {
 	{"descriptors", stage_open},
 	{"shared memory", stage_objects},
 	{"terminal", stage_terminal},
+	{"semaphores and queues", stage_ipc},
 	{"tasks", rtree_grow},
 	{"end of the image", pagein_end},
 	{"threads", threads_clone},
@@ -285,6 +291,7 @@ static int prepare(struct restoration *j, struct err *err)
 static void forget(struct restoration *j)
 {
 	attrs_restore_release(&j->rt.ctx);
+	sysvipc_release(&j->rt.ctx, false);
 	files_close_all(&j->rt.ctx);
 	objects_close_all(&j->rt.ctx);
 	rtree_release(&j->rt);
@@ -301,6 +308,7 @@ static int build(struct restoration *j, struct err *err)
 	r = run_stages(j, err);
 	if (r < 0) {
 		rtree_abort(&j->rt);
+		sysvipc_release(&j->rt.ctx, false);
 		terminal_restore(j->rt.ctx.tty_fd, &j->terminal);
 	}
 	return r;
@@ -314,6 +322,7 @@ static int let_go(struct restoration *j, struct err *err)
 		rtree_abort(&j->rt);
 	else
 		terminal_tell_size(&j->rt.ctx);
+	sysvipc_release(&j->rt.ctx, r == 0);
 	forget(j);
 	return r;
 }
@@ -409,6 +418,7 @@ static int await_consent(struct restoration *j, int channel, struct err *err)
 	if (recv(channel, &byte, 1, 0) == 1)
 		return nspace_survive(err);
 	rtree_abort(&j->rt);
+	sysvipc_release(&j->rt.ctx, false);
 	return err_set(err, -EPIPE, "cpx has gone");
 }
 

@@ -96,6 +96,7 @@ int collect_files(struct session *s, struct err *err);	    /* collect.c */
 int collect_memory(struct session *s, struct err *err);	    /* collect.c */
 int collect_injection(struct session *s, struct err *err);  /* collect.c */
 int collect_attributes(struct session *s, struct err *err); /* ask.c: what only the tasks can say */
+int collect_ipc(struct session *s, struct err *err);	    /* sharing.c: SysV semaphores, queues */
 
 /* Refuses a task in which nothing may be injected. */
 int collect_closed(struct session *s, const struct tracee *t, const struct err *why,

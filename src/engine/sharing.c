@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Refuses sharing that an image cannot express: threads with descriptors of their own, tasks that
- * share their working folder or signal actions, SysV semaphore adjustments, namespaces other than
- * ours. Reads kcmp(2) and /proc/PID/ns.
+ * share their working folder or signal actions, namespaces other than ours. Tells who has SysV semaphore
+ * adjustments of his own, and has them read. Reads kcmp(2) and /proc/PID/ns.
  */
 #include "base/util.h"
 #include "engine/session.h"
 #include "proc/proc.h"
 
 #include <linux/kcmp.h>
+#include <sched.h>
 #include <sys/syscall.h>
 
 /* Different kernel objects of one type, ordered by kcmp(2), each by the first task that has it. */
@@ -123,49 +124,6 @@ static int check_thread(struct session *s, struct tracee *t, size_t i, struct er
 	return 0;
 }
 
-/* /proc/sysvipc/sem and msg: a heading, then one line an object. */
-static bool has_ipc_objects(struct session *s, const char *file)
-{
-	_cleanup_free_ char *text = NULL;
-	size_t len = 0;
-
-	if (proc_read(s->ctx.proc_fd, file, &text, &len, NULL) < 0)
-		return false;
-	return strchr(text, '\n') != strrchr(text, '\n');
-}
-
-/* An IPC namespace of its own ends with the tree; of what is in it only the segments are carried.
- */
-static int check_own_ipc(struct session *s, struct err *err)
-{
-	const struct tracee *root = s->tree.task[0];
-
-	if (!s->has_own_ipc ||
-	    (!has_ipc_objects(s, "sysvipc/sem") && !has_ipc_objects(s, "sysvipc/msg")))
-		return 0;
-	if (refuse(&s->refusals, root->pid, root->comm, "IPC namespace",
-		   "cannot be checkpointed: it has SysV semaphores or message queues") < 0)
-		return err_nomem(err);
-	return 0;
-}
-
-/* kernel/kcmp.c compares the pointers to the lists; ours is NULL as we use no semaphores. Tasks
- * with threads always have a list (CLONE_SYSVSEM), empty or not: there nothing can be seen. */
-static int check_semaphores(struct session *s, struct tracee *t, struct err *err)
-{
-	int r;
-
-	if (t->nthreads > 1)
-		return 0;
-	r = compare(getpid(), t->thread[0].tid, KCMP_SYSVSEM, err);
-	if (r <= 0 || !has_ipc_objects(s, "sysvipc/sem"))
-		return MIN(r, 0);
-	if (refuse(&s->refusals, t->pid, t->comm, "SysV semaphores",
-		   "cannot be checkpointed: undo operations (SEM_UNDO) may be pending") < 0)
-		return err_nomem(err);
-	return 0;
-}
-
 struct namespace_kind {
 	const char *link, *name;
 	uint64_t ours; /* 0: this kernel has none */
@@ -211,7 +169,7 @@ static int find_our_namespaces(struct session *s, struct namespace_kind *ns, siz
 static int check_task(struct session *s, struct tracee *t, const struct namespace_kind *ns,
 		      size_t n, struct err *err)
 {
-	int ret = check_semaphores(s, t, err);
+	int ret = 0;
 
 	for (size_t i = 0; i < t->nthreads && ret == 0; i++) {
 		if (t->thread[i].is_exited)
@@ -249,5 +207,72 @@ int collect_sharing(struct session *s, struct err *err)
 	}
 	for (size_t k = 0; k < ARRAY_SIZE(private_kind) && ret == 0; k++)
 		ret = refuse_shared(s, k, err);
-	return ret < 0 ? ret : check_own_ipc(s, err);
+	return ret;
+}
+
+/* ---- SysV semaphores: lists of SEM_UNDO ---- */
+
+/* kernel/kcmp.c compares the pointers to the lists. Ours is NULL once it is let go of (threads
+ * share one from birth), so that a task that compares equal has none. */
+static int has_undo_list(const struct tracee *t, bool *ret, struct err *err)
+{
+	int r;
+
+	unshare(CLONE_SYSVSEM);
+	r = compare(gettid(), t->thread[tracee_speaker(t)].tid, KCMP_SYSVSEM, err);
+	*ret = r > 0;
+	return MIN(r, 0);
+}
+
+static int refuse_undo(struct session *s, const struct tracee *t, struct err *err)
+{
+	return refuse(&s->refusals, t->pid, t->comm, "SysV semaphores",
+		      "cannot be checkpointed: undo operations (SEM_UNDO) are pending for a part of "
+		      "its threads, or for several tasks together") < 0
+		       ? err_nomem(err)
+		       : 0;
+}
+
+static int check_undo_threads(struct session *s, const struct tracee *t, struct err *err)
+{
+	pid_t speaker = t->thread[tracee_speaker(t)].tid;
+	int ret = 0;
+
+	for (size_t i = 0; i < t->nthreads && ret == 0; i++)
+		if (!t->thread[i].is_exited)
+			ret = compare(speaker, t->thread[i].tid, KCMP_SYSVSEM, err);
+	return ret > 0 ? refuse_undo(s, t, err) : ret;
+}
+
+static int read_undo(struct session *s, struct dump_task *d, struct kinds *lists, struct err *err)
+{
+	struct kind *first = NULL;
+	bool has_list = false;
+	int ret = check_undo_threads(s, d->t, err);
+
+	if (ret == 0)
+		ret = has_undo_list(d->t, &has_list, err);
+	if (ret < 0 || !has_list || s->is_closed_to_us)
+		return ret;
+	ret = find_or_add(lists, KCMP_SYSVSEM, d->t, &first, err);
+	if (ret == 0 && first->t != d->t)
+		return refuse_undo(s, d->t, err);
+	return ret < 0 ? ret
+		       : semundo_dump(&s->ctx, d->t, tracee_speaker(d->t), s->info, d->msg, err);
+}
+
+int collect_ipc(struct session *s, struct err *err)
+{
+	struct kinds lists = {0};
+	int ret = sysvipc_dump(&s->ctx, s->has_own_ipc, s->info, err);
+
+	for (size_t i = 0; i < s->ntasks && ret == 0 && s->info->n_sem_set; i++) {
+		if (s->task[i].t->is_zombie)
+			continue;
+		ret = read_undo(s, &s->task[i], &lists, err);
+		if (ret < 0)
+			err_context(err, "task %d (%s)", s->task[i].t->pid, s->task[i].t->comm);
+	}
+	free(lists.item);
+	return ret;
 }

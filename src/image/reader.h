@@ -78,6 +78,8 @@ int validate_records(struct image *im, struct err *err);
 /* filters.c: the chains of seccomp filters; fills ->filters. */
 int filters_check(struct image *im, struct err *err);
 void filters_release(struct filter_list *l);
+/* validate_ipc.c: SysV semaphores and message queues, and what the tasks refer to of them. */
+int validate_ipc(const struct image *im, struct err *err);
 /* References of one chunk to the records, and its place after those seen before. */
 int validate_chunk(const struct image *im, const struct chunk_ref *c, size_t *last_rank,
 		   struct err *err);

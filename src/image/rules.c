@@ -84,6 +84,31 @@ static const struct rule image_rules[] = {
 	END,
 };
 
+static const struct rule ipc_perm_rules[] = {
+	RANGE(Cpx__IpcPerm, id, 0, INT32_MAX),
+	RANGE(Cpx__IpcPerm, mode, 0, 0777),
+	END,
+};
+
+static const struct rule sem_set_rules[] = {
+	NEED(Cpx__SemSet, perm),
+	COUNT(Cpx__SemSet, value, 1, 65536), /* sem_num is 16 bits wide */
+	END,
+};
+
+static const struct rule msg_queue_rules[] = {
+	NEED(Cpx__MsgQueue, perm),
+	RANGE(Cpx__MsgQueue, last_sender, 0, PID_MAX),
+	RANGE(Cpx__MsgQueue, last_receiver, 0, PID_MAX),
+	END,
+};
+
+static const struct rule ipc_message_rules[] = {
+	RANGE(Cpx__IpcMessage, type, 1, INT64_MAX),
+	BYTES(Cpx__IpcMessage, text, 0, 32 << 20),
+	END,
+};
+
 static const struct rule task_rules[] = {
 	RANGE(Cpx__Task, pid, 1, PID_MAX),
 	RANGE(Cpx__Task, ppid, 0, PID_MAX),
@@ -382,6 +407,10 @@ static const struct {
 	{&cpx__epoll_item__descriptor, epoll_item_rules},
 	{&cpx__pty_master__descriptor, pty_rules},
 	{&cpx__mqueue__descriptor, mqueue_rules},
+	{&cpx__ipc_perm__descriptor, ipc_perm_rules},
+	{&cpx__sem_set__descriptor, sem_set_rules},
+	{&cpx__msg_queue__descriptor, msg_queue_rules},
+	{&cpx__ipc_message__descriptor, ipc_message_rules},
 	{&cpx__image__descriptor, image_rules},
 	{&cpx__host__descriptor, host_rules},
 };

@@ -701,6 +701,8 @@ int validate_records(struct image *im, struct err *err)
 	if (r < 0)
 		return r;
 	r = check_files(im, err);
+	if (r == 0)
+		r = validate_ipc(im, err);
 	return r < 0 ? r : check_sockets(im, err);
 }
 

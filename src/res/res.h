@@ -60,6 +60,7 @@ struct restore_ctx {
 	void **object_map;	/* by index: SHM_ANON: where it is mapped in us and, inherited, in every task; else NULL,
 				 * or where we fill it */
 	int *object_shmid;	/* by index: SYSV: the id to shmat(2), -1: none, or given to the tree */
+	bool *ipc_made; /* res/sysvipc.c: which sets and queues are new; NULL at first */
 	struct unix_world *unix_world; /* res/unixmake.c: Unix sockets while they are rebuilt; NULL at first */
 	struct attr_self *self; /* res/attr.c: our own credentials; NULL at first */
 };
@@ -280,5 +281,20 @@ int objects_shmid(const struct restore_ctx *c, uint32_t object_id);
 void objects_close_all(struct restore_ctx *c);
 /* Our descriptor of an Object (memfd, ghost; made now if needed; borrowed) or a negative errno. */
 int objects_fd(struct restore_ctx *c, uint32_t object_id, struct err *err);
+
+/* ---- SysV semaphores and message queues: res/sysvipc.c, res/semundo.c ------------------------ */
+
+/* Those that are the tree's, into info. The tree is frozen. */
+int sysvipc_dump(struct dump_ctx *c, bool is_own_namespace, Cpx__Image *info, struct err *err);
+/* What is pending of SEM_UNDO, of a task that has a list of it (all of its threads the same); t's mm_owner is
+ * injected. thread: a live one. */
+int semundo_dump(struct dump_ctx *c, struct tracee *t, size_t thread, const Cpx__Image *info,
+		 Cpx__Task *task, struct err *err);
+bool sysvipc_is_needed(const struct image *im);
+int sysvipc_check(struct restore_ctx *c, struct err *err);
+/* Before the tree has its tasks: their PIDs must be free. */
+int sysvipc_create(struct restore_ctx *c, struct err *err);
+/* The end, on every path: removes what a restore that failed has made. */
+void sysvipc_release(struct restore_ctx *c, bool is_restored);
 
 #endif

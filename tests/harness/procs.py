@@ -92,6 +92,16 @@ def wait_until(condition, timeout, interval=0.003):
     return True
 
 
+REMOVE = {"sem": libc.semctl, "msg": libc.msgctl, "shm": libc.shmctl}
+
+
+def remove_sysv(path):
+    """SysV objects that a subject has noted as its own: they stay where all processes have ended."""
+    for line in read(path).splitlines():
+        kind, number = line.split()
+        REMOVE[kind](int(number), 0, 0)  # IPC_RMID
+
+
 # ---- what a dump must not change and a restore must bring back ---------------------------------
 
 STATUS = ("Name", "Umask", "TracerPid", "Uid", "Gid", "Groups", "Threads", "SigPnd", "ShdPnd",

@@ -232,9 +232,12 @@ class SubjectTest:
         self._skip_if_impossible()
         if self.is_user:
             drop_privileges()
-        s = Subject(self.entry, directory, self.program)
-        MODES[self.mode](s)
-        s.finish()
+        try:
+            s = Subject(self.entry, directory, self.program)
+            MODES[self.mode](s)
+            s.finish()
+        finally:
+            procs.remove_sysv(os.path.join(directory, "state", "sysv"))
 
     def _skip_if_impossible(self):
         refused = self.entry.refused_modes

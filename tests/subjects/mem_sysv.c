@@ -25,7 +25,7 @@ int main(int argc, char **argv)
 	pid_t pid;
 
 	subject_init(argc, argv);
-	id = MUST(shmget(IPC_PRIVATE, SIZE, IPC_CREAT | 0640));
+	id = subject_sysv("shm", MUST(shmget(IPC_PRIVATE, SIZE, IPC_CREAT | 0640)));
 	removed = MUST(shmget(IPC_PRIVATE, SIZE, IPC_CREAT | 0600));
 	seg = MUST(shmat(id, NULL, 0));
 	readonly = MUST(shmat(id, NULL, SHM_RDONLY));

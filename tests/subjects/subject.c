@@ -230,6 +230,16 @@ void subject_line(const char *file, const char *prefix, char *buf, size_t size)
 		fclose(f);
 }
 
+int subject_sysv(const char *kind, int id)
+{
+	FILE *f = fopen(subject_path("sysv"), "ae");
+
+	int n = f ? fprintf(f, "%s %d\n", kind, id) : 0;
+
+	CHECK(n > 0 && fclose(f) == 0, "%s", strerror(errno));
+	return id;
+}
+
 static uint32_t next_random(uint32_t *x)
 {
 	*x ^= *x << 13;

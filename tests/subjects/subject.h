@@ -66,6 +66,10 @@ void subject_await_state(pid_t pid, pid_t tid, char state);
 /* A line of a /proc file, e.g. ("/proc/self/status", "Threads:"), without its end; "" if absent. */
 void subject_line(const char *file, const char *prefix, char *buf, size_t size);
 
+/* A SysV object that outlives its processes: kind is "sem", "msg" or "shm". The harness removes what is
+ * left under this id, also in the namespace that the subject was started in. Returns id. */
+int subject_sysv(const char *kind, int id);
+
 /* Reproducible bytes. */
 void subject_pattern(void *buf, size_t len, uint32_t seed);
 bool subject_is_pattern(const void *buf, size_t len, uint32_t seed);
