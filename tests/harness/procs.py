@@ -92,14 +92,24 @@ def wait_until(condition, timeout, interval=0.003):
     return True
 
 
-REMOVE = {"sem": libc.semctl, "msg": libc.msgctl, "shm": libc.shmctl}
+def remove_sysv(control, number):
+    control(int(number), 0, 0)  # IPC_RMID
 
 
-def remove_sysv(path):
-    """SysV objects that a subject has noted as its own: they stay where all processes have ended."""
+def remove_file(path):
+    if os.path.exists(path):
+        os.unlink(path)
+
+
+REMOVE = {"sem": lambda n: remove_sysv(libc.semctl, n), "msg": lambda n: remove_sysv(libc.msgctl, n),
+          "shm": lambda n: remove_sysv(libc.shmctl, n), "file": remove_file}
+
+
+def remove_left(path):
+    """What a subject has noted as its own and stays where all processes have ended."""
     for line in read(path).splitlines():
-        kind, number = line.split()
-        REMOVE[kind](int(number), 0, 0)  # IPC_RMID
+        kind, what = line.split()
+        REMOVE[kind](what)
 
 
 # ---- what a dump must not change and a restore must bring back ---------------------------------

@@ -237,7 +237,7 @@ class SubjectTest:
             MODES[self.mode](s)
             s.finish()
         finally:
-            procs.remove_sysv(os.path.join(directory, "state", "sysv"))
+            procs.remove_left(os.path.join(directory, "state", "left"))
 
     def _skip_if_impossible(self):
         refused = self.entry.refused_modes
