@@ -26,6 +26,9 @@
 #define PR_THP_DISABLE_EXCEPT_ADVISED (1 << 1)
 #endif
 
+/* ---- linux/membarrier.h: 6.3 ---- */
+#define KABI_MEMBARRIER_GET_REGISTRATIONS (1 << 9) /* an enumerator in newer headers */
+
 /* ---- linux/ptrace.h ---- */
 /* Own names: glibc has some of them as enumerators. */
 #define KABI_PTRACE_GET_RSEQ_CONFIGURATION	     0x420f

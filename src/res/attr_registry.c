@@ -19,6 +19,5 @@ const struct attr_ops *const attr_registry[] = {
 	&itimers_attr_ops,	&process_flags_attr_ops, &thread_flags_attr_ops,
 	&sched_attr_ops,	&seccomp_attr_ops,	 &creds_attr_ops,
 	&no_new_privs_attr_ops, &threadmem_attr_ops,	 &semundo_attr_ops,
-	&rlimits_attr_ops,
-	NULL,
+	&membarrier_attr_ops,	&rlimits_attr_ops,	 NULL,
 };
