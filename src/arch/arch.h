@@ -109,9 +109,20 @@ void arch_enter_boot(struct arch_regs *regs, const struct arch_boot *b);
 /* The same from within: the calling process goes into the loop and never returns. */
 void arch_jump_loop(uint64_t code, uint64_t lane, uint64_t sp) __attribute__((noreturn));
 
-/* modify_ldt(2), which tells whether an address space has segment descriptors of its own; -1 where
- * there is no such call. */
+/* modify_ldt(2), the segment descriptors of an address space; -1 where there is no such call. */
 #define ARCH_NR_MODIFY_LDT 154
+#define ARCH_LDT_WRITE	   0x11
+#define ARCH_LDT_CALL_SIZE 16
+/* What it is to be called with to set this descriptor (false: an empty one), ARCH_LDT_CALL_SIZE bytes. */
+bool arch_ldt_call(uint64_t descriptor, unsigned index, void *ret);
+
+/* arch_prctl(2): whether cpuid faults, and which parts of the extended state a process has asked for. */
+#define ARCH_NR_PRCTL		  158
+#define ARCH_PRCTL_GET_CPUID	  0x1011
+#define ARCH_PRCTL_SET_CPUID	  0x1012
+#define ARCH_PRCTL_GET_XCOMP_PERM 0x1022
+#define ARCH_PRCTL_REQ_XCOMP_PERM 0x1023
+#define ARCH_XCOMP_TO_ASK	  (1ULL << 18) /* tiles of AMX */
 
 /* As seccomp filters name it. */
 #define ARCH_AUDIT AUDIT_ARCH_X86_64

@@ -32,6 +32,7 @@
 /* ---- linux/ptrace.h ---- */
 /* Own names: glibc has some of them as enumerators. */
 #define KABI_PTRACE_GET_RSEQ_CONFIGURATION	     0x420f
+#define KABI_PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG 0x4210
 #define KABI_PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211
 struct kabi_rseq_configuration {
 	uint64_t rseq_abi_pointer;

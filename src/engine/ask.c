@@ -286,7 +286,7 @@ static int rehearse(struct session *s, struct dump_task *d, size_t thread, struc
 	if (ret == 0 && is_host(t, thread))
 		ret = tracee_may_host(&t->thread[thread], &why);
 	question_release(&q);
-	return ret == -EOPNOTSUPP ? collect_closed(s, t, &why, err) : ret;
+	return ret == -EOPNOTSUPP ? collect_closed(s, t, "seccomp", &why, err) : ret;
 }
 
 int ask_permission(struct session *s, struct err *err)

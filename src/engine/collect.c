@@ -93,15 +93,15 @@ static int add_thread(struct session *s, struct dump_task *d, const struct trace
 	return fill_thread(s, d, th, m, err);
 }
 
-int collect_closed(struct session *s, const struct tracee *t, const struct err *why,
-		   struct err *err)
+int collect_closed(struct session *s, const struct tracee *t, const char *object,
+		   const struct err *why, struct err *err)
 {
 	const struct refusal *last = s->refusals.n ? &s->refusals.item[s->refusals.n - 1] : NULL;
 
 	s->is_closed_to_us = true;
-	if (last && last->pid == t->pid && last->object && !strcmp(last->object, "seccomp"))
+	if (last && last->pid == t->pid && last->object && !strcmp(last->object, object))
 		return 0; /* once is enough, however many threads it has */
-	return refuse(&s->refusals, t->pid, t->comm, "seccomp", "cannot be checkpointed: %s",
+	return refuse(&s->refusals, t->pid, t->comm, object, "cannot be checkpointed: %s",
 		      why->msg) < 0
 		       ? err_nomem(err)
 		       : 0;
@@ -115,7 +115,20 @@ static int read_seccomp(struct session *s, struct tracee *t, struct tracee_threa
 
 	if (ret == 0)
 		ret = tracee_seccomp(t, th, status->seccomp, err);
-	return ret == -EOPNOTSUPP || ret == -EACCES ? collect_closed(s, t, err, err) : ret;
+	return ret == -EOPNOTSUPP || ret == -EACCES ? collect_closed(s, t, "seccomp", err, err) : ret;
+}
+
+/* Whether it can be let in at all. */
+static int check_entry(struct session *s, struct tracee *t, struct tracee_thread *th,
+		       struct err *err)
+{
+	struct err why = ERR_INIT;
+	int ret = read_seccomp(s, t, th, err);
+
+	if (ret < 0 || tracee_dispatches(th, &why) == 0)
+		return ret;
+	s->ctx.npassing++;
+	return collect_closed(s, t, "system call user dispatch", &why, err);
 }
 
 static int read_attributes(struct session *s, struct dump_task *d, struct err *err)
@@ -151,7 +164,7 @@ static int collect_live_task(struct session *s, struct dump_task *d, struct err 
 	}
 	for (size_t i = 0; i < t->nthreads && ret == 0; i++) {
 		if (!t->thread[i].is_exited) /* first: it may change registers */
-			ret = read_seccomp(s, t, &t->thread[i], err);
+			ret = check_entry(s, t, &t->thread[i], err);
 		if (ret == 0)
 			ret = add_thread(s, d, &t->thread[i], err);
 	}

@@ -99,8 +99,8 @@ int collect_attributes(struct session *s, struct err *err); /* ask.c: what only 
 int collect_ipc(struct session *s, struct err *err);	    /* sharing.c: SysV semaphores, queues */
 
 /* Refuses a task in which nothing may be injected. */
-int collect_closed(struct session *s, const struct tracee *t, const struct err *why,
-		   struct err *err);
+int collect_closed(struct session *s, const struct tracee *t, const char *object,
+		   const struct err *why, struct err *err);
 /* ask.c: before anything is injected, whether the filters of the threads let them answer. */
 int ask_permission(struct session *s, struct err *err);
 

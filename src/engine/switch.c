@@ -230,6 +230,16 @@ static int unmap_hole(struct rtree *rt, const struct rthread *th, struct err *er
 	return r < 0 ? r : back_to_event_stop(th->tid, err);
 }
 
+static int finish_attributes(struct rtree *rt, struct rtask *t, struct rthread *th, struct err *err)
+{
+	int r = 0;
+
+	for (size_t k = 0; attr_registry[k] && r == 0; k++)
+		if (attr_registry[k]->finish)
+			r = attr_registry[k]->finish(&rt->ctx, t->msg, th->msg, th->tid, err);
+	return r;
+}
+
 static int switch_thread(struct rtree *rt, struct rtask *t, struct rthread *th, bool is_last,
 			 struct err *err)
 {
@@ -249,7 +259,7 @@ static int switch_thread(struct rtree *rt, struct rtask *t, struct rthread *th, 
 		r = arch_set_regs(th->tid, &regs, err);
 	if (r == 0 && ptrace(PTRACE_SETSIGMASK, th->tid, sizeof(mask), &mask) < 0)
 		r = err_sys(err, -errno, "cannot set the signal mask");
-	return r;
+	return r < 0 ? r : finish_attributes(rt, t, th, err);
 }
 
 /* ---- all threads of the tasks that are wanted ------------------------------------------------- */

@@ -171,6 +171,7 @@ static const struct rule sched_rules[] = {
 
 static const struct rule thread_flags_rules[] = {
 	RANGE(Cpx__ThreadFlags, pdeathsig, 0, NSIG_MAX),
+	RANGE(Cpx__ThreadFlags, mce_kill, 0, 2),
 	END,
 };
 
@@ -199,6 +200,7 @@ static const struct rule rlimit_rules[] = {
 static const struct rule mm_rules[] = {
 	RANGE(Cpx__Mm, pid, 1, PID_MAX),
 	BYTES(Cpx__Mm, auxv, 0, 4096),
+	BYTES(Cpx__Mm, ldt, 0, 65536),
 	END,
 };
 

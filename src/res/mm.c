@@ -342,41 +342,22 @@ int mm_collect(struct dump_ctx *c, struct tracee *t, Cpx__Mm **ret, struct err *
 
 /* ---- what only the task can say ---- */
 
-enum { LDT_ENTRY_SIZE = 8 };
-
-/* Where a filter would kill for the call, the table is felt for without one. */
-static void ask_ldt(const struct tracee *t, struct batch *b, uint64_t *scratch)
-{
-	if (tracee_may_call(attr_speaker(t), ARCH_NR_MODIFY_LDT))
-		scratch[2] = BATCH_CALL(b, ARCH_NR_MODIFY_LDT, 0, batch_out(b, LDT_ENTRY_SIZE),
-					LDT_ENTRY_SIZE);
-	else
-		scratch[2] = BATCH_CALL(b, CALL_LDT_SCAN);
-}
-
-/* scratch[0]: 1 when asked; scratch[1]: brk; scratch[2]: the first entry of the local descriptor
- * table. */
+/* scratch[0]: 1 when asked; scratch[1]: brk. */
 static int mm_ask(struct dump_ctx *c, struct tracee *t, const Cpx__Task *task,
 		  const Cpx__Thread *th, struct batch *b, uint64_t *scratch, struct err *err)
 {
 	scratch[0] = attr_recall_mm(c, t) != NULL;
-	if (!scratch[0])
-		return 0;
-	scratch[1] = BATCH_CALL(b, SYS_brk, 0);
-	ask_ldt(t, b, scratch);
+	if (scratch[0])
+		scratch[1] = BATCH_CALL(b, SYS_brk, 0);
 	return 0;
 }
 
 static int mm_take(struct dump_ctx *c, struct tracee *t, const struct batch *b,
 		   const uint64_t *scratch, Cpx__Task *task, Cpx__Thread *th, struct err *err)
 {
-	if (!scratch[0])
-		return 0;
-	attr_recall_mm(c, t)->brk = batch_ret(b, scratch[1]);
-	if (batch_ret(b, scratch[2]) <= 0) /* none, or a kernel without the call */
-		return 0;
-	return attr_refuse(c, t, "segment descriptors", err,
-			   "cannot be checkpointed: set by modify_ldt");
+	if (scratch[0])
+		attr_recall_mm(c, t)->brk = batch_ret(b, scratch[1]);
+	return 0;
 }
 
 /* ---- restore: what the kernel must be able to map ---- */

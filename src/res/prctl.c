@@ -2,19 +2,17 @@
 /*
  * Odds and ends of a task and a thread: prctl(2) settings, personality(2), oom_score_adj,
  * coredump_filter. Asks the PR_GET_* calls; reads
- * /proc/TID/{personality,oom_score_adj,coredump_filter,timerslack_ns} and
- * PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG from outside.
- *
- * Refused: PR_SET_MDWE (its memory could not be built), system call user dispatch, personalities
- * that differ between threads.
+ * /proc/TID/{personality,oom_score_adj,coredump_filter} from outside.
  */
 #include "res/attr.h"
 
 #include "base/kabi.h"
 #include "base/log.h"
+#include "mem/mem.h"
 
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -22,28 +20,13 @@
 
 /* ---- of a thread ---- */
 
-static int check_user_dispatch(struct dump_ctx *c, const struct tracee *t,
-			       const struct tracee_thread *thread, struct err *err)
-{
-	struct kabi_sud_config conf = {0};
-
-	/* Before 6.4 nobody can ask. */
-	if (ptrace((enum __ptrace_request)KABI_PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, thread->tid,
-		   (void *)sizeof(conf), &conf) < 0 ||
-	    !conf.mode)
-		return 0;
-	return attr_refuse(c, t, "system call user dispatch", err,
-			   "cannot be checkpointed: thread %d uses PR_SET_SYSCALL_USER_DISPATCH",
-			   thread->tid);
-}
-
 static int thread_flags_read(struct dump_ctx *c, struct tracee *t, struct tracee_thread *thread,
 			     Cpx__Task *task, Cpx__Thread *th, struct err *err)
 {
 	th->flags = MSG_NEW(Cpx__ThreadFlags, cpx__thread_flags__init);
 	if (!th->flags)
 		return err_nomem(err);
-	return check_user_dispatch(c, t, thread, err);
+	return 0;
 }
 
 enum { ASK_PDEATHSIG, ASK_TSC, ASK_SLACK, ASK_PERSONALITY };
@@ -62,17 +45,6 @@ static int thread_flags_ask(struct dump_ctx *c, struct tracee *t, const Cpx__Tas
 	return 0;
 }
 
-static int check_personality(struct dump_ctx *c, const struct tracee *t, const Cpx__Task *task,
-			     const Cpx__Thread *th, uint32_t personality, struct err *err)
-{
-	if (personality == task->flags->personality)
-		return 0;
-	return attr_refuse(
-		c, t, "personality", err,
-		"cannot be checkpointed: thread %u has another one (%#x) than the task (%#x)",
-		th->tid, personality, task->flags->personality);
-}
-
 static int thread_flags_take(struct dump_ctx *c, struct tracee *t, const struct batch *b,
 			     const uint64_t *scratch, Cpx__Task *task, Cpx__Thread *th,
 			     struct err *err)
@@ -89,7 +61,9 @@ static int thread_flags_take(struct dump_ctx *c, struct tracee *t, const struct 
 	th->flags->pdeathsig = value[0];
 	th->flags->tsc_mode = value[1];
 	th->flags->timer_slack_ns = batch_ret(b, scratch[ASK_SLACK]);
-	return check_personality(c, t, task, th, batch_ret(b, scratch[ASK_PERSONALITY]), err);
+	th->flags->personality_diff =
+		(uint32_t)batch_ret(b, scratch[ASK_PERSONALITY]) ^ task->flags->personality;
+	return 0;
 }
 
 /* A personality may make every readable mapping executable (READ_IMPLIES_EXEC), credentials that
@@ -111,7 +85,7 @@ static int thread_flags_give(struct restore_ctx *c, enum give_stage stage, const
 	if (f->tsc_mode)
 		BATCH_CALL(b, SYS_prctl, PR_SET_TSC, f->tsc_mode);
 	if (task->flags)
-		BATCH_CALL(b, SYS_personality, task->flags->personality);
+		BATCH_CALL(b, SYS_personality, task->flags->personality ^ f->personality_diff);
 	return 0;
 }
 
@@ -168,9 +142,10 @@ static int process_flags_read(struct dump_ctx *c, struct tracee *t, struct trace
 	return r;
 }
 
-enum { ASK_DUMPABLE, ASK_THP, ASK_SUBREAPER, ASK_MDWE, ASK_MERGE };
+enum { ASK_DUMPABLE, ASK_THP, ASK_SUBREAPER, ASK_MDWE, ASK_MERGE, ASK_XCOMP };
 
-/* scratch[ASK_*]: the calls, scratch[8]: a remote int for the answer of PR_GET_CHILD_SUBREAPER. */
+/* scratch[ASK_*]: the calls, scratch[8]: a remote int for the answer of PR_GET_CHILD_SUBREAPER, [9]: a word
+ * for that of ARCH_GET_XCOMP_PERM. */
 static int process_flags_ask(struct dump_ctx *c, struct tracee *t, const Cpx__Task *task,
 			     const Cpx__Thread *th, struct batch *b, uint64_t *scratch,
 			     struct err *err)
@@ -181,24 +156,18 @@ static int process_flags_ask(struct dump_ctx *c, struct tracee *t, const Cpx__Ta
 	scratch[ASK_SUBREAPER] = BATCH_CALL(b, SYS_prctl, PR_GET_CHILD_SUBREAPER, scratch[8]);
 	scratch[ASK_MDWE] = BATCH_CALL(b, SYS_prctl, PR_GET_MDWE);
 	scratch[ASK_MERGE] = BATCH_CALL(b, SYS_prctl, PR_GET_MEMORY_MERGE);
+	scratch[9] = batch_out(b, sizeof(uint64_t));
+	scratch[ASK_XCOMP] = BATCH_CALL(b, ARCH_NR_PRCTL, ARCH_PRCTL_GET_XCOMP_PERM, scratch[9]);
 	return 0;
 }
 
-static int refuse_modes(struct dump_ctx *c, const struct tracee *t, const struct batch *b,
-			const uint64_t *scratch, struct err *err)
+/* Negative: a kernel without them. */
+static void take_modes(Cpx__ProcessFlags *f, const struct batch *b, const uint64_t *scratch)
 {
-	int r = 0;
-
-	/* Negative: a kernel without them. */
-	if (batch_ret(b, scratch[ASK_MDWE]) > 0)
-		r = attr_refuse(c, t, "memory-deny-write-execute", err,
-				"cannot be checkpointed: set by PR_SET_MDWE (systemd's "
-				"MemoryDenyWriteExecute=)");
-	if (r == 0 && batch_ret(b, scratch[ASK_MERGE]) > 0)
-		r = attr_refuse(
-			c, t, "memory merging", err,
-			"cannot be checkpointed: set for the whole process by PR_SET_MEMORY_MERGE");
-	return r;
+	f->mdwe = MAX(batch_ret(b, scratch[ASK_MDWE]), 0);
+	f->memory_merge = batch_ret(b, scratch[ASK_MERGE]) == 1;
+	if (batch_ret(b, scratch[ASK_XCOMP]) == 0)
+		f->xcomp = *(const uint64_t *)batch_local(b, scratch[9]) & ARCH_XCOMP_TO_ASK;
 }
 
 static int process_flags_take(struct dump_ctx *c, struct tracee *t, const struct batch *b,
@@ -218,7 +187,8 @@ static int process_flags_take(struct dump_ctx *c, struct tracee *t, const struct
 	f->thp_disable = batch_ret(b, scratch[ASK_THP]) & 1;
 	f->thp_flags = batch_ret(b, scratch[ASK_THP]) & ~1;
 	f->child_subreaper = *(const uint32_t *)batch_local(b, scratch[8]) != 0;
-	return refuse_modes(c, t, b, scratch, err);
+	take_modes(f, b, scratch);
+	return 0;
 }
 
 /* ---- restore ---- */
@@ -271,6 +241,14 @@ static int process_flags_check(struct restore_ctx *c, const Cpx__Task *task, con
 		return 0;
 	if (!attr_can_globally(c, CAP_SYS_RESOURCE))
 		r = try_oom(c, task, err);
+	if (r == 0 && f->mdwe && prctl(PR_GET_MDWE, 0, 0, 0, 0) < 0)
+		r = attr_refuse_restore(c, task, "memory-deny-write-execute", err,
+					"cannot be restored: this kernel has no PR_SET_MDWE (Linux "
+					"6.3)");
+	if (r == 0 && f->memory_merge && prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) < 0)
+		r = attr_refuse_restore(c, task, "memory merging", err,
+					"cannot be restored: this kernel has no "
+					"PR_SET_MEMORY_MERGE (Linux 6.4, KSM)");
 	if (r == 0 && f->thp_flags & ~PR_THP_DISABLE_EXCEPT_ADVISED)
 		r = attr_refuse_restore(c, task, "huge page setting", err,
 					"cannot be restored: unknown flags %#x", f->thp_flags);
@@ -300,28 +278,67 @@ static int process_flags_give_outside(struct restore_ctx *c, const Cpx__Task *ta
 	return write_value(dir, "coredump_filter", text, err);
 }
 
+/* Set for all mappings that there are, and exceptions made again once their advice is complete: what is
+ * mergeable by itself has been made so by then. scratch[0]: the next mapping. */
+static int give_merging(struct restore_ctx *c, enum give_stage stage, const Cpx__Task *task,
+			struct batch *b, uint64_t *scratch)
+{
+	const Cpx__Mm *mm = task->flags->memory_merge ? image_mm(c->image, task->mm) : NULL;
+
+	if (!mm || mm->pid != task->pid)
+		return 0;
+	if (stage == GIVE_EARLY)
+		BATCH_CALL(b, SYS_prctl, PR_SET_MEMORY_MERGE, 1);
+	for (; stage == GIVE_MAIN && scratch[0] < mm->n_vma; scratch[0]++) {
+		const Cpx__Vma *v = mm->vma[scratch[0]];
+
+		if (v->vm_flags & VMA_MERGEABLE)
+			continue;
+		if (batch_is_tight(b, 2, 64))
+			return 1;
+		BATCH_CALL(b, SYS_madvise, v->start, v->end - v->start, MADV_UNMERGEABLE);
+	}
+	return 0;
+}
+
+static void give_xcomp(const Cpx__ProcessFlags *f, struct batch *b)
+{
+	for (unsigned i = 0; i < 64; i++)
+		if (f->xcomp & ARCH_XCOMP_TO_ASK & 1ULL << i)
+			BATCH_CALL(b, ARCH_NR_PRCTL, ARCH_PRCTL_REQ_XCOMP_PERM, i);
+}
+
+static void give_main(const Cpx__ProcessFlags *f, struct batch *b)
+{
+	BATCH_CALL(b, SYS_prctl, PR_SET_THP_DISABLE, f->thp_disable,
+		   f->thp_disable ? f->thp_flags : 0);
+	BATCH_CALL(b, SYS_prctl, PR_SET_CHILD_SUBREAPER, f->child_subreaper);
+	give_xcomp(f, b);
+}
+
 /* The kernel makes a task undumpable when its credentials change, so that comes late. 2 (readable
  * by root only) cannot be set by anybody; 0 is as strict. */
+static void give_late(const Cpx__Task *task, struct batch *b)
+{
+	BATCH_CALL(b, SYS_prctl, PR_SET_DUMPABLE, task->flags->dumpable == 1);
+	if (task->flags->mdwe)
+		BATCH_CALL(b, SYS_prctl, PR_SET_MDWE, task->flags->mdwe);
+	if (task->flags->dumpable > 1)
+		log_warn("task %u: core dumps for root only (fs.suid_dumpable) become none",
+			 task->pid);
+}
+
 static int process_flags_give(struct restore_ctx *c, enum give_stage stage, const Cpx__Task *task,
 			      const Cpx__Thread *th, struct batch *b, uint64_t *scratch,
 			      struct err *err)
 {
-	const Cpx__ProcessFlags *f = task->flags;
-
-	if (!f)
+	if (!task->flags)
 		return 0;
-	if (stage == GIVE_MAIN) {
-		BATCH_CALL(b, SYS_prctl, PR_SET_THP_DISABLE, f->thp_disable,
-			   f->thp_disable ? f->thp_flags : 0);
-		BATCH_CALL(b, SYS_prctl, PR_SET_CHILD_SUBREAPER, f->child_subreaper);
-	}
-	if (stage == GIVE_LATE) {
-		BATCH_CALL(b, SYS_prctl, PR_SET_DUMPABLE, f->dumpable == 1);
-		if (f->dumpable > 1)
-			log_warn("task %u: core dumps for root only (fs.suid_dumpable) become none",
-				 task->pid);
-	}
-	return 0;
+	if (stage == GIVE_MAIN && !scratch[0])
+		give_main(task->flags, b);
+	if (stage == GIVE_LATE)
+		give_late(task, b);
+	return give_merging(c, stage, task, b, scratch);
 }
 
 static int process_flags_given(struct restore_ctx *c, enum give_stage stage, const Cpx__Task *task,
@@ -335,6 +352,8 @@ static int process_flags_given(struct restore_ctx *c, enum give_stage stage, con
 		{PR_SET_THP_DISABLE, "set the huge page setting"},
 		{PR_SET_CHILD_SUBREAPER, "set the subreaper flag"},
 		{PR_SET_DUMPABLE, "set the dumpable flag"},
+		{PR_SET_MDWE, "deny executable memory (PR_SET_MDWE)"},
+		{PR_SET_MEMORY_MERGE, "have memory merged"},
 	};
 	int r = 0;
 

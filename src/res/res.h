@@ -109,6 +109,8 @@ struct attr_ops {
 	 * is an error "<name>: <strerror>". */
 	int (*given)(struct restore_ctx *c, enum give_stage stage, const Cpx__Task *task, const Cpx__Thread *th,
 		     const struct batch *b, const uint64_t *scratch, struct err *err);
+	/* Run by the coordinator, the thread's tracer, when the thread stands still in its final registers. */
+	int (*finish)(struct restore_ctx *c, const Cpx__Task *task, const Cpx__Thread *th, pid_t tid, struct err *err);
 	/* Run by the coordinator itself, once per task between GIVE_MAIN and GIVE_CREDS, for what only another
 	 * process can set (files of /proc/PID). pid: as the coordinator sees the task. */
 	int (*give_outside)(struct restore_ctx *c, const Cpx__Task *task, pid_t pid, struct err *err);

@@ -132,7 +132,7 @@ static int add_filters(const struct image *im, const Cpx__Thread *th, struct bat
 	for (; *at < end; ++*at) {
 		const Cpx__SeccompFilter *f = filter_at(im, th, *at);
 
-		if (batch_is_tight(b, 200, f->program.len + 32768))
+		if (batch_is_tight(b, 2, f->program.len + 64))
 			return 1;
 		add_filter(b, f, flags);
 	}

@@ -66,6 +66,8 @@ static int check_thread(struct tracee *t, struct tracee_thread *th, bool is_host
 {
 	int r = th->is_checked ? 0 : check_seccomp(t, th, err);
 
+	if (r == 0 && !th->is_checked)
+		r = tracee_dispatches(th, err);
 	if (r == 0 && is_host)
 		r = tracee_may_host(th, err);
 	if (r == 0 && !th->is_checked && arch_has_shadow_stack(th->tid))

@@ -24,6 +24,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 enum verdict { NOT_KNOWN, ALLOWED, DENIED, DEADLY };
 
@@ -360,4 +361,29 @@ int tracee_seccomp(struct tracee *t, struct tracee_thread *th, int mode, struct 
 	if (r)
 		th->seccomp = -1;
 	return r;
+}
+
+/* ---- system call user dispatch ---- */
+
+/* Signals for calls made outside of the exempt range depend on a byte of the task's, which stays as
+ * it is while all of it stands still. */
+int tracee_dispatches(const struct tracee_thread *th, struct err *err)
+{
+	struct kabi_sud_config conf = {0};
+	uint8_t selector;
+	struct iovec local = {&selector, 1}, remote;
+
+	/* Before 6.4 nobody can ask. */
+	if (ptrace((enum __ptrace_request)KABI_PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, th->tid,
+		   (void *)sizeof(conf), &conf) < 0 ||
+	    !conf.mode)
+		return 0;
+	remote = (struct iovec){(void *)(uintptr_t)conf.selector, 1};
+	if (conf.selector && process_vm_readv(th->tid, &local, 1, &remote, 1, 0) == 1 &&
+	    selector == SYSCALL_DISPATCH_FILTER_ALLOW)
+		return 0;
+	return err_set(err, -EBUSY,
+		       "the system calls of thread %d are signals at this moment "
+		       "(PR_SET_SYSCALL_USER_DISPATCH); try again",
+		       th->tid);
 }

@@ -118,6 +118,9 @@ struct seccomp_filter {
  * carried at all; -EACCES when we may not read it.
  */
 int tracee_seccomp(struct tracee *t, struct tracee_thread *th, int mode, struct err *err);
+/* -EBUSY, with words, while system calls of th from unknown code would be signals
+ * (PR_SET_SYSCALL_USER_DISPATCH): another time they may not be. */
+int tracee_dispatches(const struct tracee_thread *th, struct err *err);
 /* Whether th may be made to run these calls: 0 or -EOPNOTSUPP. */
 int tracee_may_host(const struct tracee_thread *th, struct err *err); /* a mailbox */
 int tracee_may_run(const struct tracee_thread *th, const struct batch *b, struct err *err);

@@ -4,7 +4,7 @@
 . "$TESTS/harness/cli.sh"
 
 [ $(id -u) = 0 ] || { echo "needs root and somebody else"; exit 77; }
-for what in nomunmap nosigaction listener; do
+for what in nomunmap nosigaction listener hiddenldt dispatch; do
 	hold $what
 	remember
 	run cpx dump $pid -o image

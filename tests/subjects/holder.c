@@ -2,6 +2,7 @@
 /* Not a subject: holds what cannot be checkpointed yet, one kind for each argument, says so on standard
  * output, and waits for SIGTERM, on which it exits with 15. */
 #include <arpa/inet.h>
+#include <asm/ldt.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fanotify.h>
@@ -190,6 +191,25 @@ static int no_mknod(void)
 	return filter(SYS_mknod, SECCOMP_RET_KILL_PROCESS, 0) < 0 ? -1 : vforked();
 }
 
+/* Segment descriptors that a filter lets nobody see. */
+static int hidden_ldt(void)
+{
+	struct user_desc d = {.entry_number = 9, .limit = 0xfff, .seg_32bit = 1, .useable = 1};
+
+	if (syscall(SYS_modify_ldt, 0x11, &d, sizeof(d)) < 0 ||
+	    filter(SYS_modify_ldt, SECCOMP_RET_KILL_PROCESS, 0) < 0)
+		return -1;
+	return vforked();
+}
+
+/* Calls from everywhere are exempt, but nothing says so in short. */
+static int dispatch(void)
+{
+	static char selector = 1;
+
+	return prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 1UL, 1UL << 47, &selector) < 0 ? -1 : vforked();
+}
+
 static int listener(void)
 {
 	return filter(SYS_mknod, SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
@@ -222,7 +242,7 @@ static const struct {
 	{"queued", queued}, {"unixpath", unix_path}, {"hasty", unix_hasty}, {"reset", unix_reset}, {"proc", proc_file},
 	{"vfork", vforked}, {"fired", fired}, {"outsider", vforked},
 	{"nomunmap", no_munmap}, {"nosigaction", no_sigaction}, {"noclone", no_clone}, {"nomknod", no_mknod}, {"listener", listener},
-	{"strict", strict},
+	{"strict", strict}, {"hiddenldt", hidden_ldt}, {"dispatch", dispatch},
 };
 
 static int hold(const char *name, int number)

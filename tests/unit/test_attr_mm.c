@@ -5,7 +5,6 @@
 #include "mem/mem.h"
 #include "res/mm.h"
 
-#include <asm/ldt.h>
 #include <linux/aio_abi.h>
 #include <linux/userfaultfd.h>
 #include <sys/auxv.h>
@@ -238,14 +237,6 @@ static void use_pkey(struct subject *s)
 		_exit(96);
 }
 
-static void use_ldt(struct subject *s)
-{
-	struct user_desc d = {.entry_number = 0, .base_addr = 0, .limit = 10, .seg_32bit = 1};
-
-	if (syscall(SYS_modify_ldt, 1, &d, sizeof(d)) < 0)
-		_exit(97);
-}
-
 static bool has_syscall(long nr)
 {
 	return syscall(nr, -1, -1, -1, -1, -1, -1) >= 0 || errno != ENOSYS;
@@ -255,8 +246,6 @@ static void test_refusals(void **state)
 {
 	assert_mm_refuses(use_aio, "[aio]", "io_setup");
 	assert_mm_refuses(use_userfaultfd, "mapping", "userfaultfd");
-	if (has_syscall(SYS_modify_ldt))
-		assert_mm_refuses(use_ldt, "segment descriptors", "modify_ldt");
 	if (has_syscall(SYS_memfd_secret))
 		assert_mm_refuses(use_secret, "secretmem", "memfd_secret");
 }

@@ -131,23 +131,51 @@ static void test_mdwe(void **state)
 {
 	if (prctl(PR_GET_MDWE, 0, 0, 0, 0) < 0)
 		skip();
-	assert_dump_refuses(set_mdwe, "memory-deny-write-execute", "PR_SET_MDWE");
+	round_trip(set_mdwe);
 }
 
-static char selector;
-
-static void set_dispatch(struct subject *s)
+static void set_mce_kill(struct subject *s)
 {
-	selector = 0; /* allow */
-	if (prctl(59 /* PR_SET_SYSCALL_USER_DISPATCH */, 1, 0, 0, &selector) < 0)
-		_exit(95);
+	prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_LATE, 0, 0);
 }
 
-static void test_dispatch(void **state)
+static void test_mce_kill(void **state)
 {
-	if (prctl(59, 0, 0, 0, 0) < 0)
+	round_trip(set_mce_kill);
+}
+
+static void restrict_bypass(Cpx__Task *task, struct restored *r)
+{
+	task->thread[0]->flags->speculation = PR_SPEC_DISABLE;
+}
+
+static void test_speculation(void **state)
+{
+	int own = prctl(PR_GET_SPECULATION_CTRL, PR_SPEC_STORE_BYPASS, 0, 0, 0);
+
+	if (own != PR_SPEC_ENABLE) /* it could be told, or there is nothing to fear */
 		skip();
-	assert_dump_refuses(set_dispatch, "system call user dispatch", "SYSCALL_USER_DISPATCH");
+	assert_restore_refuses(restrict_bypass, "speculation control", "machine");
+}
+
+static void flush_io(Cpx__Task *task, struct restored *r)
+{
+	task->thread[0]->flags->io_flusher = true;
+}
+
+static void test_io_flusher(void **state)
+{
+	const struct attr_self *own;
+	struct restored r;
+	bool can;
+
+	restore_begin(&r);
+	assert_int_equal(attr_self_get(&r.ctx, &own, NULL), 0);
+	can = attr_can_globally(&r.ctx, CAP_SYS_RESOURCE);
+	restored_release(&r);
+	if (can)
+		skip();
+	assert_restore_refuses(flush_io, "PR_SET_IO_FLUSHER", "cap_sys_resource");
 }
 
 static void lower_oom(Cpx__Task *task, struct restored *r)
@@ -398,7 +426,9 @@ int main(void)
 		cmocka_unit_test(test_undumpable),
 		cmocka_unit_test(test_flags_plain),
 		cmocka_unit_test(test_mdwe),
-		cmocka_unit_test(test_dispatch),
+		cmocka_unit_test(test_mce_kill),
+		cmocka_unit_test(test_speculation),
+		cmocka_unit_test(test_io_flusher),
 		cmocka_unit_test(test_oom_lowered),
 		cmocka_unit_test(test_nice),
 		cmocka_unit_test(test_policies),
