@@ -32,6 +32,7 @@ ended
 
 # What it is not asked is no obstacle; what may not be read is.
 chmod 777 .
+: >holder.out
 setpriv --reuid 12345 --regid 12345 --clear-groups "$BIN/holder" nomknod >holder.out 2>holder.err </dev/null &
 pid=$!
 until grep -q ready holder.out; do sleep 0.01; done
