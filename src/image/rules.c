@@ -243,6 +243,7 @@ static const struct rule regular_rules[] = {
 	NEED(Cpx__RegularFile, path),
 	TEXT(Cpx__RegularFile, link_path, 0, PATH_LIMIT),
 	BYTES(Cpx__RegularFile, build_id, 0, 64),
+	BYTES(Cpx__RegularFile, handle, 0, 128), /* MAX_HANDLE_SZ */
 	END,
 };
 

@@ -53,6 +53,7 @@ struct file_entry {
 	pid_t tid;	  /* a live thread of it */
 	int fd;		  /* -1: mapped */
 	uint64_t dev, ino;
+	bool is_lost; /* a regular file whose name was deleted, and another one is not known: hardlink.c */
 	bool is_outside; /* a process outside of the tree has it too, and that is refused already */
 	int in_flight;	 /* on its way in a message: ours, at which it was first seen; owned, -1 */
 };
@@ -197,6 +198,21 @@ int path_text(const ProtobufCBinaryData *b, char *buf, size_t size, struct err *
  * these flags of open(2). */
 int path_check(struct restore_ctx *c, const Cpx__Path *path, mode_t type, uint32_t flags,
 	       const char *kind, struct err *err);
+
+/* ---- regular.c ---- */
+/* The description that open(2) made with O_TMPFILE. */
+bool regular_is_tmpfile(const Cpx__File *f);
+
+/* ---- hardlink.c ---- */
+
+/* Records the handle, if it serves to open the file again. fd may be -1. */
+int hardlink_dump(int fd, const struct stat *st, Cpx__RegularFile *b, struct err *err);
+/* When all files are known: finds another name, or refuses. */
+int hardlink_complete(struct dump_ctx *c, Cpx__File *f, struct err *err);
+int hardlink_check(struct restore_ctx *c, const Cpx__File *f, struct err *err);
+/* With O_PATH. */
+int hardlink_open(struct restore_ctx *c, const Cpx__RegularFile *b, const char *path,
+		  struct err *err);
 
 /* ---- identity.c: is a file still what it was? ---- */
 

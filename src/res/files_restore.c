@@ -7,6 +7,7 @@
  */
 #include "base/kabi.h"
 #include "res/external.h"
+#include "res/ghostdir.h"
 #include "res/unix.h"
 
 #include <fcntl.h>
@@ -266,6 +267,7 @@ int files_fill(struct restore_ctx *c, struct err *err)
 void files_close_all(struct restore_ctx *c)
 {
 	unix_world_release(c);
+	ghostdirs_release(c);
 	for (size_t i = 0; c->file_fd && i < c->image->nfiles; i++)
 		if (c->file_fd[i] >= 0)
 			close(c->file_fd[i]);

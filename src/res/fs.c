@@ -2,10 +2,11 @@
 /*
  * Working directory, root directory, umask. Reads /proc/TID/{cwd,root,status}.
  *
- * Directories are kept by name. Refused: one that is deleted, or that its name does not lead to
- * (mounted over, in another mount namespace, unreachable).
+ * Directories are kept by name, deleted ones as ghostdir.c says. Refused: one that its name does not
+ * lead to (mounted over, in another mount namespace, unreachable).
  */
 #include "res/attr.h"
+#include "res/ghostdir.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -19,8 +20,6 @@ static const char *why_lost(int dir, const char *link, const char *path)
 
 	if (fstatat(dir, link, &there, 0) < 0)
 		return "it cannot be examined";
-	if (!there.st_nlink)
-		return "it is deleted";
 	if (path[0] != '/')
 		return "it is out of reach";
 	if (stat(path, &here) < 0 || here.st_dev != there.st_dev || here.st_ino != there.st_ino)
@@ -28,8 +27,23 @@ static const char *why_lost(int dir, const char *link, const char *path)
 	return NULL;
 }
 
+/* Cuts the path to the name. 1: it was deleted. */
+static int read_deleted(int dir, const char *link, char *path, Cpx__Directory **ret, struct err *err)
+{
+	char other[PATH_MAX];
+	struct stat st;
+	int r;
+
+	if (fstatat(dir, link, &st, 0) < 0 ||
+	    path_examine(path, &st, other, sizeof(other)) != PATH_DELETED || path[0] != '/')
+		return 0;
+	r = ghostdir_dump(path, &st, ret, err);
+	return r < 0 ? r : 1;
+}
+
 static int read_directory(struct dump_ctx *c, const struct tracee *t, int dir, const char *link,
-			  const char *what, ProtobufCBinaryData *ret, struct err *err)
+			  const char *what, ProtobufCBinaryData *ret, Cpx__Directory **ret_deleted,
+			  struct err *err)
 {
 	char path[PATH_MAX + 16], object[PATH_MAX + 64];
 	const char *why;
@@ -37,7 +51,10 @@ static int read_directory(struct dump_ctx *c, const struct tracee *t, int dir, c
 
 	if (r < 0)
 		return r;
-	why = why_lost(dir, link, path);
+	r = read_deleted(dir, link, path, ret_deleted, err);
+	if (r < 0)
+		return r;
+	why = r ? NULL : why_lost(dir, link, path);
 	if (why) {
 		snprintf(object, sizeof(object), "%s '%s'", what, path);
 		return attr_refuse(c, t, object, err, "cannot be checkpointed: %s", why);
@@ -60,9 +77,11 @@ static int fs_read(struct dump_ctx *c, struct tracee *t, struct tracee_thread *t
 	if (!task->fs)
 		return err_nomem(err);
 	task->fs->umask = status->umask;
-	r = read_directory(c, t, dir, "root", "root directory", &task->fs->root, err);
+	r = read_directory(c, t, dir, "root", "root directory", &task->fs->root,
+			   &task->fs->deleted_root, err);
 	return r < 0 ? r
-		     : read_directory(c, t, dir, "cwd", "working directory", &task->fs->cwd, err);
+		     : read_directory(c, t, dir, "cwd", "working directory", &task->fs->cwd,
+				      &task->fs->deleted_cwd, err);
 }
 
 static bool is_path(const ProtobufCBinaryData *p)
@@ -81,14 +100,28 @@ static const char *path_of(const ProtobufCBinaryData *p, char *buf)
 	return buf;
 }
 
+static int check_deleted(struct restore_ctx *c, const Cpx__Task *task, const Cpx__Directory *d,
+			 const char *what, struct err *err)
+{
+	char above[PATH_MAX];
+	const char *why = ghostdir_why_not(d, above, err);
+
+	return why ? attr_refuse_restore(c, task, what, err, "cannot be restored: %s: '%s'", why,
+					 above)
+		   : 0;
+}
+
 static int check_directory(struct restore_ctx *c, const Cpx__Task *task,
-			   const ProtobufCBinaryData *p, const char *what, struct err *err)
+			   const ProtobufCBinaryData *p, const Cpx__Directory *deleted,
+			   const char *what, struct err *err)
 {
 	char path[PATH_MAX], object[PATH_MAX + 64];
 	struct stat st;
 
 	if (!is_path(p))
 		return err_set(err, -EBADMSG, "%s of task %u is no path", what, task->pid);
+	if (deleted)
+		return check_deleted(c, task, deleted, what, err);
 	snprintf(object, sizeof(object), "%s '%s'", what, path_of(p, path));
 	if (stat(path, &st) < 0)
 		return attr_refuse_restore(c, task, object, err, "cannot be restored: %s",
@@ -104,7 +137,7 @@ static int check_directory(struct restore_ctx *c, const Cpx__Task *task,
 
 static bool is_chrooted(const Cpx__Fs *fs)
 {
-	return fs->root.len != 1;
+	return fs->root.len != 1 || fs->deleted_root;
 }
 
 static int fs_check(struct restore_ctx *c, const Cpx__Task *task, const Cpx__Thread *th,
@@ -114,9 +147,11 @@ static int fs_check(struct restore_ctx *c, const Cpx__Task *task, const Cpx__Thr
 
 	if (!task->fs)
 		return 0;
-	r = check_directory(c, task, &task->fs->cwd, "working directory", err);
+	r = check_directory(c, task, &task->fs->cwd, task->fs->deleted_cwd,
+				"working directory", err);
 	if (r == 0)
-		r = check_directory(c, task, &task->fs->root, "root directory", err);
+		r = check_directory(c, task, &task->fs->root, task->fs->deleted_root,
+				    "root directory", err);
 	if (r == 0 && is_chrooted(task->fs) && !attr_can(c, CAP_SYS_CHROOT))
 		r = attr_refuse_restore(
 			c, task, "root directory", err,
@@ -124,18 +159,38 @@ static int fs_check(struct restore_ctx *c, const Cpx__Task *task, const Cpx__Thr
 	return r;
 }
 
+/* A deleted one is at hand in the coordinator only. */
+static int way_to(struct restore_ctx *c, const ProtobufCBinaryData *p, const Cpx__Directory *deleted,
+		  char path[PATH_MAX], struct err *err)
+{
+	int fd;
+
+	path_of(p, path);
+	if (!deleted)
+		return 0;
+	fd = ghostdir_fd(c, deleted, err);
+	snprintf(path, PATH_MAX, "/proc/%d/fd/%d", getpid(), fd);
+	return MIN(fd, 0);
+}
+
 /* Both names are as seen from our root: so the working directory comes first. */
 static int fs_give(struct restore_ctx *c, enum give_stage stage, const Cpx__Task *task,
 		   const Cpx__Thread *th, struct batch *b, uint64_t *scratch, struct err *err)
 {
-	char path[PATH_MAX];
+	char cwd[PATH_MAX], root[PATH_MAX];
+	int r;
 
 	if (stage != GIVE_MAIN || !task->fs)
 		return 0;
+	r = way_to(c, &task->fs->cwd, task->fs->deleted_cwd, cwd, err);
+	if (r == 0)
+		r = way_to(c, &task->fs->root, task->fs->deleted_root, root, err);
+	if (r < 0)
+		return r;
 	BATCH_CALL(b, SYS_umask, task->fs->umask);
-	BATCH_CALL(b, SYS_chdir, batch_in_str(b, path_of(&task->fs->cwd, path)));
+	BATCH_CALL(b, SYS_chdir, batch_in_str(b, cwd));
 	if (is_chrooted(task->fs))
-		BATCH_CALL(b, SYS_chroot, batch_in_str(b, path_of(&task->fs->root, path)));
+		BATCH_CALL(b, SYS_chroot, batch_in_str(b, root));
 	return 0;
 }
 

@@ -124,22 +124,50 @@ static int make_unnamed(const char *path, struct err *err)
 	return fd;
 }
 
+/* One that never had a name: whoever made it can still give it one (linkat(2)), which no file can
+ * have that was deleted. */
+static int make_tmpfile(const char *path, uint32_t flags, struct err *err)
+{
+	const char *slash = strrchr(path, '/');
+	char dir[PATH_MAX];
+	int fd;
+
+	flags = (flags & O_ACCMODE) | O_TMPFILE | O_CLOEXEC;
+	snprintf(dir, sizeof(dir), "%.*s/", slash ? (int)(slash - path) : 0, path);
+	fd = open(dir, flags, 0600);
+	if (fd < 0)
+		fd = open("/tmp", flags, 0600);
+	return fd < 0 ? err_sys(err, -errno, "cannot make a file without a name in '%s'", dir) : fd;
+}
+
+/* The record of its file; that of who made it, if it never had a name. */
+static const Cpx__File *find_ghost(const struct restore_ctx *c, const Cpx__Object *o)
+{
+	const Cpx__File *found = NULL;
+
+	for (size_t i = 0; i < c->image->nfiles; i++) {
+		const Cpx__File *f = c->image->file[i];
+
+		if (f->regular && f->regular->ghost == o->id && f->regular->path &&
+		    (!found || regular_is_tmpfile(f)))
+			found = f;
+	}
+	return found;
+}
+
 static int make_ghost(const struct restore_ctx *c, const Cpx__Object *o, struct err *err)
 {
+	const Cpx__File *f = find_ghost(c, o);
 	char path[PATH_MAX];
 	int r;
 
-	for (size_t i = 0; i < c->image->nfiles; i++) {
-		const Cpx__RegularFile *f = c->image->file[i]->regular;
-
-		if (!f || f->ghost != o->id || !f->path)
-			continue;
-		r = path_text(&f->path->path, path, sizeof(path), err);
-		if (r == 0)
-			r = make_unnamed(path, err);
-		return r < 0 ? r : set_size(r, o, err);
-	}
-	return err_set(err, -EBADMSG, "object %u: a deleted file without a name", o->id);
+	if (!f)
+		return err_set(err, -EBADMSG, "object %u: a deleted file without a name", o->id);
+	r = path_text(&f->regular->path->path, path, sizeof(path), err);
+	if (r == 0)
+		r = regular_is_tmpfile(f) ? make_tmpfile(path, f->flags, err)
+					  : make_unnamed(path, err);
+	return r < 0 ? r : set_size(r, o, err);
 }
 
 int objects_fd(struct restore_ctx *c, uint32_t object_id, struct err *err)

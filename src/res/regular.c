@@ -6,7 +6,7 @@
  * limit of the dump, and is made again in its old directory, or in /tmp where that is gone. All its
  * descriptions and mappings share the one new inode. A file that lives under another name in the
  * same directory gets its old name back for the moment of opening it, so that /proc calls it as
- * before.
+ * before; one that lives elsewhere: hardlink.c. A file made with O_TMPFILE is made so again.
  *
  * Cannot keep: change and birth times, extended attributes of a ghost. Refused: files of /proc/PID,
  * memory objects of drivers that look like files, files whose name leads elsewhere now.
@@ -110,10 +110,8 @@ static int dump_named(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f
 			       ? err_nomem(err)
 			       : 0;
 	case PATH_LOST:
-		return files_refuse(c, p, "regular file",
-				    "cannot be checkpointed: '%s' was deleted, and its other "
-				    "name (hard link) is not in the same directory",
-				    path);
+		files_entry(c, f)->is_lost = true;
+		return hardlink_dump(p->dup, &p->st, f->regular, err);
 	case PATH_DIFFERENT:
 		break;
 	}
@@ -233,6 +231,17 @@ int regular_add_view(struct dump_ctx *c, const struct mapped_file *m, Cpx__File 
 	return dump_mapped_ghost(c, m, f, err);
 }
 
+static int dump_mapped_lost(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f,
+			    struct err *err)
+{
+	struct object_view view;
+	_cleanup_close_ int fd = -1;
+	int r = mapped_open(c, m, &fd, &view, err);
+
+	files_entry(c, f)->is_lost = true;
+	return r < 0 ? r : hardlink_dump(fd, &m->st, f->regular, err);
+}
+
 int regular_dump_mapped(struct dump_ctx *c, const struct mapped_file *m, Cpx__File *f,
 			struct err *err)
 {
@@ -261,12 +270,13 @@ int regular_dump_mapped(struct dump_ctx *c, const struct mapped_file *m, Cpx__Fi
 			       : 0;
 	if (state == PATH_DELETED || (state == PATH_LOST && !m->st.st_mode))
 		return dump_mapped_ghost(c, m, f, err);
+	if (state == PATH_LOST)
+		return dump_mapped_lost(c, m, f, err);
 	if (state != PATH_SAME)
 		return refuse_mapping(
 			c, m,
 			"cannot be checkpointed: the path does not lead to the file that is mapped "
-			"(deleted with another hard link left, replaced, or in another mount "
-			"namespace)");
+			"(replaced, or in another mount namespace)");
 	return 0;
 }
 
@@ -303,6 +313,8 @@ static int regular_check(struct restore_ctx *c, const Cpx__File *f, struct err *
 			       : err_set(err, -EBADMSG, "a deleted file has no content");
 	if (!b->path)
 		return err_set(err, -EBADMSG, "the image holds a regular file without a path");
+	if (b->handle.len)
+		return hardlink_check(c, f, err);
 	r = identity_locate(b, text, sizeof(text), &itself, err);
 	if (r < 0)
 		return r;
@@ -325,6 +337,23 @@ static int open_unlinked(struct restore_ctx *c, const char *path, const char *li
 	return fd;
 }
 
+/* By its handle, with its old name for the moment. */
+static int open_lost(struct restore_ctx *c, const Cpx__RegularFile *b, const char *path,
+		     uint32_t flags, struct err *err)
+{
+	_cleanup_close_ int fd = hardlink_open(c, b, path, err);
+	char link[48];
+
+	if (fd < 0)
+		return fd;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	if (linkat(AT_FDCWD, link, AT_FDCWD, path, AT_SYMLINK_FOLLOW) < 0)
+		return file_reopen(c, fd, flags, err);
+	int r = file_open_path(c, path, flags, err);
+	unlink(path);
+	return r;
+}
+
 static int open_by_name(struct restore_ctx *c, const Cpx__RegularFile *b, uint32_t flags,
 			struct err *err)
 {
@@ -332,6 +361,8 @@ static int open_by_name(struct restore_ctx *c, const Cpx__RegularFile *b, uint32
 	bool itself;
 	int r = path_text(&b->path->path, path, sizeof(path), err);
 
+	if (r == 0 && b->handle.len)
+		return open_lost(c, b, path, flags, err);
 	if (r == 0)
 		r = identity_locate(b, now, sizeof(now), &itself, err);
 	if (r < 0)
@@ -340,19 +371,39 @@ static int open_by_name(struct restore_ctx *c, const Cpx__RegularFile *b, uint32
 				: file_open_path(c, now, flags, err);
 }
 
-static int open_ghost(struct restore_ctx *c, const Cpx__RegularFile *b, uint32_t flags,
-		      struct err *err)
+bool regular_is_tmpfile(const Cpx__File *f)
 {
-	int fd = objects_fd(c, b->ghost, err);
+	return f->regular && f->regular->ghost && (f->flags & O_TMPFILE) == O_TMPFILE &&
+	       (f->flags & O_ACCMODE) != O_RDONLY;
+}
 
-	return fd < 0 ? fd : file_reopen(c, fd, flags, err);
+/* Of a file made with O_TMPFILE there is one description that says so: the object's own. */
+static int open_ghost(struct restore_ctx *c, const Cpx__File *f, uint32_t flags, struct err *err)
+{
+	int fd = objects_fd(c, f->regular->ghost, err);
+
+	if (fd < 0 || !regular_is_tmpfile(f) ||
+	    ((fcntl(fd, F_GETFL) ^ f->flags) & (O_TMPFILE | O_ACCMODE)))
+		return fd < 0 ? fd : file_reopen(c, fd, flags, err);
+	fd = fcntl(fd, F_DUPFD_CLOEXEC, c->fd_base);
+	return fd < 0 ? err_sys(err, -errno, "cannot duplicate it") : fd;
+}
+
+/* O_APPEND of the object's own description, after its content is in it. */
+static int regular_fill(struct restore_ctx *c, const Cpx__File *f, struct err *err)
+{
+	int fd = files_fd(c, f->id);
+
+	if (regular_is_tmpfile(f) && fcntl(fd, F_SETFL, f->flags & ~O_ASYNC) < 0)
+		return err_sys(err, -errno, "cannot set the status flags of a file without a name");
+	return 0;
 }
 
 static int regular_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, struct err *err)
 {
 	uint32_t flags = f->flags & ~(O_TMPFILE | O_DIRECTORY);
 	struct stat st;
-	int fd = f->regular->ghost ? open_ghost(c, f->regular, flags, err)
+	int fd = f->regular->ghost ? open_ghost(c, f, flags, err)
 				   : open_by_name(c, f->regular, flags, err);
 
 	if (fd < 0)
@@ -374,6 +425,8 @@ const struct file_ops regular_file_ops = {
 	.body = regular_body,
 	.match = regular_match,
 	.dump = regular_dump,
+	.complete = hardlink_complete,
 	.check = regular_check,
 	.open = regular_open,
+	.fill = regular_fill,
 };

@@ -62,6 +62,7 @@ struct restore_ctx {
 	int *object_shmid;	/* by index: SYSV: the id to shmat(2), -1: none, or given to the tree */
 	bool *ipc_made; /* res/sysvipc.c: which sets and queues are new; NULL at first */
 	struct unix_world *unix_world; /* res/unixmake.c: Unix sockets while they are rebuilt; NULL at first */
+	struct ghost_dirs *ghost_dirs; /* res/ghostdir.c: deleted directories; NULL at first */
 	struct attr_self *self; /* res/attr.c: our own credentials; NULL at first */
 };
 

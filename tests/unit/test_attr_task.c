@@ -64,7 +64,17 @@ static void test_chroot(void **state)
 
 static void test_deleted_cwd(void **state)
 {
-	assert_dump_refuses(enter_deleted, folder, "it is deleted");
+	struct subject s = subject_start(enter_deleted);
+	struct dumped d;
+
+	dump(&s, &d);
+	assert_int_equal(d.refusals.n, 0);
+	assert_non_null(d.task->fs->deleted_cwd);
+	assert_null(d.task->fs->deleted_root);
+	assert_int_equal(d.task->fs->cwd.len, strlen(folder));
+	assert_memory_equal(d.task->fs->cwd.data, folder, strlen(folder));
+	subject_end(&s);
+	dumped_release(&d);
 	assert_int_equal(mkdir(folder, 0700), 0);
 }
 
