@@ -11,7 +11,7 @@ enum { KEY_PID = 256, KEY_PIDFILE, KEY_PIPE, KEY_CHANGED };
 static const struct cli_option option[] = {
 	{'d', "detach", NULL, "print the PID of the new root on standard output and return"},
 	{KEY_PID, "pid", "MODE",
-	 "same: keep the PIDs; new: in a new PID namespace; auto: same if free (default)"},
+	 "same: keep the PIDs; new: in a new PID namespace; auto: same if free, else new (default)"},
 	{KEY_PIDFILE, "pidfile", "FILE", "write the PID of the new root there"},
 	{KEY_PIPE, "external-pipe", "WHAT",
 	 "in place of pipes to outside the tree: inherit[:FD], file:/PATH or null"},

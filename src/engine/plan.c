@@ -221,6 +221,8 @@ int plan_make(const struct image *im, const struct cpx_restore_options *o, struc
 	    refuse(refusals, 0, NULL, "--pid=same",
 		   "needs root for an image of another boot or machine: its clocks need a time namespace; use --pid=new") < 0)
 		return err_nomem(err);
+	if (wish == CPX_PIDS_AUTO && ptys_need_devpts(im))
+		wish = CPX_PIDS_NEW; /* a /dev/pts of its own can only be there */
 	r = decide_pids(im, wish, &have, &p, refusals, err);
 	if (r < 0)
 		return r;

@@ -4,6 +4,7 @@
 # user: the same as vi.py, restored in namespaces of its own
 import sys
 
-import vi
+import editor
+from vi import Vi
 
-sys.exit(vi.main())
+sys.exit(editor.test(Vi()))
