@@ -205,6 +205,30 @@ unsigned f{i}_{j}(const char *s, unsigned n)
         return ["make", "-j2", "result"]
 
 
+class MakeLua(Program):
+    """make -j3 of a real source package, as tools/install-deps has fetched it."""
+    name = "make-lua"
+    needs = ("make", "gcc", "tar", "gzip")
+    is_replayable = False
+    modes = ("kill-restore", "killed-dumps")
+    results = ("result", "lua/src/lvm.o", "lua/src/liblua.a", "lua/src/lua")
+    archives = os.path.join(os.environ.get("CPX_SOURCES", "/var/cache/cpx-tests"), "lua5.4_*.orig.tar.gz")
+
+    def check_installed(self):
+        super().check_installed()
+        if not glob.glob(self.archives):
+            raise Skip(f"no {self.archives}: tools/install-deps test has not found the source of lua5.4")
+
+    def prepare(self, directory):
+        os.mkdir(os.path.join(directory, "lua"))
+        subprocess.run(["tar", "-xzf", glob.glob(self.archives)[0], "-C", "lua", "--strip-components=1"], check=True,
+                       cwd=directory, env=ENVIRONMENT)
+
+    def argv(self):
+        return ["sh", "-c", "make -s -j3 -C lua/src linux MYCFLAGS=-O0 && "
+                "lua/src/lua -e 'local s = 0; for i = 1, 1e5 do s = s + i % 7 end; print(s)' >result"]
+
+
 class Jvm(Program):
     """Without its file in /tmp/hsperfdata_*, which any other JVM that starts removes once we are killed."""
     name = "jvm"
@@ -291,4 +315,4 @@ class DBus(Service):
 
 PROGRAMS = [Redis(), Postgres(), Nginx(), NodeServer(), JvmServer(), DBus(),
             PythonThreads(), PythonPool(), PythonEvents(), UnixServer(), BashPipeline(), Perl(), Sqlite(),
-            SqliteWal(), MakeGcc(), Jvm(), JvmPlain()]
+            SqliteWal(), MakeGcc(), MakeLua(), Jvm(), JvmPlain()]
