@@ -143,6 +143,17 @@ struct kabi_pidfd_info {
 #define SCM_PIDFD 0x04
 #endif
 
+/* ---- linux/io_uring.h ---- */
+#ifndef IORING_SETUP_NO_SQARRAY
+#define IORING_SETUP_NO_SQARRAY (1U << 16) /* 6.6 */
+#endif
+enum {
+	KABI_REGISTER_PBUF_STATUS = 26,	 /* 6.8 */
+	KABI_REGISTER_NAPI = 27,	 /* 6.9 */
+	KABI_REGISTER_RESIZE_RINGS = 33, /* 6.13 */
+	KABI_NOP_INJECT_RESULT = 1,	 /* 6.10: in nop_flags */
+};
+
 /* ---- linux/un.h ---- */
 #ifndef SIOCUNIXFILE
 #define SIOCUNIXFILE 0x89e0

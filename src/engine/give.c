@@ -262,3 +262,45 @@ int give_names(struct rtree *rt, struct err *err)
 	}
 	return r;
 }
+
+/* ---- rings ---------------------------------------------------------------------------------- */
+
+static struct rthread *find_thread(struct rtree *rt, pid_t tid, struct rtask **ret)
+{
+	for (size_t i = 0; i < rt->n; i++) {
+		*ret = rt->task[i];
+		for (size_t k = 0; (*ret)->msg && k < (*ret)->nthreads; k++)
+			if ((*ret)->thread[k].tid == tid)
+				return &(*ret)->thread[k];
+	}
+	return NULL;
+}
+
+static struct batch host_batch(void *engine, uint32_t tid)
+{
+	struct rtree *rt = engine;
+	struct rtask *t;
+	struct rthread *th = find_thread(rt, (pid_t)tid, &t);
+
+	return lane_batch(&rt->box, th ? th->lane : 0);
+}
+
+static int host_run(void *engine, uint32_t tid, const struct batch *b, struct err *err)
+{
+	struct rtree *rt = engine;
+	struct rtask *t;
+	struct rthread *th = find_thread(rt, (pid_t)tid, &t);
+	int r;
+
+	if (!th)
+		return err_set(err, -ESRCH, "there is no thread %u", tid);
+	r = lane_run(mailbox_lane(&rt->box, th->lane), b, t->pidfd, th->tid, err);
+	return r < 0 ? rtask_context(t, err) : 0;
+}
+
+int give_rings(struct rtree *rt, struct err *err)
+{
+	struct rings_host h = {&rt->ctx, rt, host_batch, host_run};
+
+	return rings_make(&h, err);
+}

@@ -170,6 +170,7 @@ static const struct {
 	{"shared memory", stage_settle_objects},
 	{"memory", stage_finish_layout},
 	{"names", give_names},
+	{"rings", give_rings},
 	{"descriptors", give_descriptors},
 	{"queues", stage_fill},
 	{"locks and terminals", give_settle},

@@ -146,6 +146,7 @@ int give_attributes(struct rtree *rt, rtask_filter *want, const void *arg, enum 
 int give_outside(struct rtree *rt, rtask_filter *want, const void *arg, struct err *err);
 int give_settle(struct rtree *rt, struct err *err);
 int give_names(struct rtree *rt, struct err *err);
+int give_rings(struct rtree *rt, struct err *err);
 
 /* switch.c: into the registers of the image, stopped still. */
 int switch_tasks(struct rtree *rt, rtask_filter *want, const void *arg, struct err *err);

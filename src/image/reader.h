@@ -72,6 +72,9 @@ int rules_check(const ProtobufCMessage *msg, struct err *err);
 
 /* externals.c: of one File. */
 int validate_external(const Cpx__File *f, struct err *err);
+/* rings.c: is this a mapping of an io_uring; is f, if it is an io_uring, one that can be? */
+bool rings_fit(const struct image *im, const Cpx__Vma *v);
+bool rings_are_sound(const struct image *im, const Cpx__File *f);
 
 /* validate.c: references from record to record. Fills the maps. */
 int validate_records(struct image *im, struct err *err);

@@ -361,6 +361,29 @@ static const struct rule inotify_watch_rules[] = {
 	END,
 };
 
+static const struct rule uring_rules[] = {
+	RANGE(Cpx__Uring, sq_entries, 1, 32768), /* IORING_MAX_ENTRIES of io_uring/io_uring.h */
+	RANGE(Cpx__Uring, cq_entries, 1, 65536),
+	RANGE(Cpx__Uring, owner, 1, PID_MAX),
+	BYTES(Cpx__Uring, rings, 1, 4 << 20),
+	BYTES(Cpx__Uring, sqes, 1, 4 << 20),
+	COUNT(Cpx__Uring, buffer, 0, 1 << 14),	/* IORING_MAX_REG_BUFFERS */
+	COUNT(Cpx__Uring, file, 0, 1 << 20),	/* IORING_MAX_FIXED_FILES */
+	COUNT(Cpx__Uring, slot, 0, 1 << 20),
+	END,
+};
+
+static const struct rule uring_buffer_rules[] = {
+	RANGE(Cpx__UringBuffer, len, 0, 1 << 30),
+	END,
+};
+
+static const struct rule uring_slot_rules[] = {
+	RANGE(Cpx__UringSlot, tid, 1, PID_MAX),
+	RANGE(Cpx__UringSlot, slot, 0, 15), /* IO_RINGFD_REG_MAX */
+	END,
+};
+
 static const struct rule pidfd_rules[] = {
 	RANGE(Cpx__PidFd, pid, 0, PID_MAX),
 	RANGE(Cpx__PidFd, exit_code, 0, 0xffff),
@@ -414,6 +437,9 @@ static const struct {
 	{&cpx__sem_set__descriptor, sem_set_rules},
 	{&cpx__msg_queue__descriptor, msg_queue_rules},
 	{&cpx__ipc_message__descriptor, ipc_message_rules},
+	{&cpx__uring__descriptor, uring_rules},
+	{&cpx__uring_buffer__descriptor, uring_buffer_rules},
+	{&cpx__uring_slot__descriptor, uring_slot_rules},
 	{&cpx__image__descriptor, image_rules},
 	{&cpx__host__descriptor, host_rules},
 };

@@ -329,6 +329,8 @@ static bool has_backing(const struct image *im, const Cpx__Vma *v)
 	case CPX__VMA__KIND__FILE_PRIVATE:
 	case CPX__VMA__KIND__FILE_SHARED:
 		return image_file(im, v->file) != NULL;
+	case CPX__VMA__KIND__URING:
+		return rings_fit(im, v);
 	case CPX__VMA__KIND__SHM_ANON:
 		return o && o->type == CPX__OBJECT__TYPE__SHM_ANON;
 	case CPX__VMA__KIND__SYSV:
@@ -491,7 +493,7 @@ static bool has_one_body(const Cpx__File *f)
 	return !!f->regular + !!f->directory + !!f->pipe + !!f->chardev + !!f->unix_socket +
 		       !!f->terminal + !!f->memfd + !!f->path_only + !!f->eventfd +
 		       !!f->timerfd + !!f->signalfd + !!f->epoll + !!f->inotify +
-		       !!f->pidfd + !!f->pty_master + !!f->mqueue + !!f->netlink ==
+		       !!f->pidfd + !!f->pty_master + !!f->mqueue + !!f->netlink + !!f->uring ==
 	       1;
 }
 
@@ -568,6 +570,8 @@ static int check_files(const struct image *im, struct err *err)
 			r = validate_external(f, err);
 		if (r == 0)
 			r = check_locks(f, err);
+		if (r == 0 && !rings_are_sound(im, f))
+			r = bad(err, "File", f->id, "is an io_uring that cannot be");
 		if (r < 0)
 			return r;
 	}

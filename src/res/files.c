@@ -10,6 +10,7 @@
  * effect without O_ASYNC and is put back at once).
  */
 #include "res/files.h"
+#include "res/uring.h"
 #include "res/objects.h"
 
 #include <fcntl.h>
@@ -762,7 +763,7 @@ int files_complete(struct dump_ctx *c, struct err *err)
 	for (size_t i = 0; r == 0 && i < c->files->n; i++)
 		if (c->files->entry[i]->ops->complete)
 			r = c->files->entry[i]->ops->complete(c, c->files->entry[i]->file, err);
-	return r;
+	return r < 0 ? r : uring_maps_complete(c, err);
 }
 
 size_t files_count(const struct dump_ctx *c)
@@ -798,6 +799,7 @@ void files_release(struct dump_ctx *c)
 	free(ft->by_kcmp);
 	free(ft->ends);
 	free(ft->watch);
+	free(ft->uring_map);
 	unix_diag_release(&ft->diag);
 	free(ft);
 	c->files = NULL;

@@ -107,6 +107,8 @@ struct file_table {
 	size_t nwatch, maxwatch;
 	bool kcmp_denied;
 	bool watch_same; /* files_watch_same() */
+	struct uring_map *uring_map; /* res/uring.h */
+	size_t nuring_maps, maxuring_maps;
 	struct unix_diag diag;
 };
 
@@ -302,7 +304,7 @@ int pidfd_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch
 extern const struct file_ops pathonly_file_ops, terminal_file_ops, chardev_file_ops, memfd_file_ops,
 	regular_file_ops, directory_file_ops, pipe_file_ops, unix_file_ops,
 	epoll_file_ops, eventfd_file_ops, timerfd_file_ops, signalfd_file_ops, inotify_file_ops,
-	pidfd_file_ops, pty_file_ops, mqueue_file_ops, netlink_file_ops,
+	pidfd_file_ops, pty_file_ops, mqueue_file_ops, uring_file_ops, netlink_file_ops,
 	unsupported_file_ops;
 
 #endif

@@ -4,7 +4,7 @@
  * map_files, stat, auxv and exe from outside; asks brk(2), because the exact break is in no file,
  * and modify_ldt(2).
  *
- * Refused by name: memory of devices and drivers, userfaultfd, io_uring, aio and perf rings,
+ * Refused by name: memory of devices and drivers, userfaultfd, aio and perf rings,
  * secretmem, hugetlbfs files mapped privately, protection keys, sealed mappings, shadow stacks.
  * Cannot see: mlockall(MCL_FUTURE).
  */
@@ -14,6 +14,7 @@
 #include "mem/mem.h"
 #include "res/attr.h"
 #include "res/preview.h"
+#include "res/uring.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -64,6 +65,8 @@ static const struct {
 
 static const char *name_obstacle(const struct proc_vma *v)
 {
+	if (uring_is_map(v))
+		return NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(named_obstacle); i++)
 		if (starts_with(v->path, named_obstacle[i].prefix))
 			return named_obstacle[i].why;
@@ -212,6 +215,18 @@ static int append_vma(struct collector *k, const struct proc_vma *v, Cpx__Vma **
 	return vma_from_proc(v, vma, err);
 }
 
+/* Which io_uring it is of is found out when the descriptors are known. */
+static int collect_uring(struct collector *k, const struct proc_vma *v, struct err *err)
+{
+	Cpx__Vma *vma = NULL;
+	int r = append_vma(k, v, &vma, err);
+
+	if (r < 0)
+		return r;
+	vma->kind = CPX__VMA__KIND__URING;
+	return uring_add_map(k->c, k->t, v, vma, err);
+}
+
 static int collect_vma(struct collector *k, struct proc_vma *v, struct err *err)
 {
 	char buf[128];
@@ -223,6 +238,8 @@ static int collect_vma(struct collector *k, struct proc_vma *v, struct err *err)
 		note_special(k, v);
 		return 0;
 	}
+	if (uring_is_map(v))
+		return collect_uring(k, v, err);
 	why = obstacle(v, buf, sizeof(buf));
 	if (why)
 		return refuse_vma(k, v, why, err);

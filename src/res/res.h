@@ -226,6 +226,18 @@ int files_settle(struct restore_ctx *c, const Cpx__Task *task, const Cpx__FdTabl
 		 size_t *cursor, struct err *err);
 int files_settled(struct restore_ctx *c, const Cpx__Task *task, const struct batch *b, struct err *err);
 
+/* ---- res/uringmake.c: memory that tasks share with the kernel ---- */
+/* How calls are run in a thread of the tree under construction. */
+struct rings_host {
+	struct restore_ctx *c;
+	void *engine;
+	struct batch (*batch)(void *engine, uint32_t tid);
+	int (*run)(void *engine, uint32_t tid, const struct batch *b, struct err *err);
+};
+/* Gives io_urings to the threads that they belong to, maps them, and brings them to where they were. When the tree has its memory and
+ * threads, and still every file at the numbers of c->file_fd[]. */
+int rings_make(const struct rings_host *h, struct err *err);
+
 /* ---- res/terminal.c: the terminal that the tree is restored onto ---- */
 struct terminal_state {
 	bool is_valid;

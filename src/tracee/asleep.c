@@ -126,28 +126,52 @@ static int64_t original_call(int dir, const struct proc_syscall *c)
 								   : SYS_nanosleep;
 }
 
-void asleep_before(struct tracee *t, struct tracee_thread *th)
+static void note_sleep(struct tracee *t, struct tracee_thread *th, int dir, struct proc_syscall *c)
 {
-	_cleanup_close_ int dir = -1;
-	struct proc_syscall c;
 	struct proc_stat st;
 	uint64_t since;
 	int64_t lag;
 
-	if (proc_open(-1, t->pid, th->tid, &dir, NULL) || proc_syscall(dir, &c, NULL) ||
-	    c.is_running)
-		return;
-	if (c.nr == SYS_restart_syscall) {
-		c.nr = original_call(dir, &c);
-		th->restarted_nr = (int)c.nr;
+	if (c->nr == SYS_restart_syscall) {
+		c->nr = original_call(dir, c);
+		th->restarted_nr = (int)c->nr;
 	}
-	if (!has_relative_timeout(&c))
+	if (!has_relative_timeout(c))
 		return;
 	if (proc_stat(dir, &st, NULL) || proc_exec_start(dir, &since, NULL) ||
 	    !lag_of(t->tree, st.processor, &lag))
 		return;
-	th->sleep_nr = (int)c.nr;
+	th->sleep_nr = (int)c->nr;
 	th->asleep_since = since + (uint64_t)lag;
+}
+
+#define PF_IO_WORKER 0x10 /* include/linux/sched.h */
+
+/* The kernel's helpers of an io_uring have no place in user space (arch/x86/kernel/process.c,
+ * copy_thread). */
+static bool may_be_helper(int dir, struct proc_syscall *c)
+{
+	return proc_syscall(dir, c, NULL) || c->is_running || (!c->pc && !c->sp);
+}
+
+static bool is_helper(int dir)
+{
+	struct proc_stat st;
+
+	return proc_stat(dir, &st, NULL) == 0 && st.flags & PF_IO_WORKER;
+}
+
+bool asleep_before(struct tracee *t, struct tracee_thread *th)
+{
+	_cleanup_close_ int dir = -1;
+	struct proc_syscall c;
+
+	if (proc_open(-1, t->pid, th->tid, &dir, NULL))
+		return true;
+	if (may_be_helper(dir, &c))
+		return !is_helper(dir);
+	note_sleep(t, th, dir, &c);
+	return true;
 }
 
 /* ---- after it ---- */

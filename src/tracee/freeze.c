@@ -171,7 +171,10 @@ static int add_new_threads(struct tracee *t, const pid_t *tid, size_t n, struct 
 		r = add_thread(t, tid[i], &th, err);
 		if (r)
 			return task_err(t, err, r);
-		asleep_before(t, th);
+		/* Interrupted, a helper of an io_uring would fail the request that it is at; and it
+		 * runs none of the task's code. */
+		if (!asleep_before(t, th))
+			drop_thread(t, t->nthreads - 1);
 	}
 	return 0;
 }

@@ -160,8 +160,9 @@ void filter_pool_free(struct filter_pool *p);
 
 /* ---- asleep.c ---- */
 
-/* Before a thread is stopped: what it sleeps in and since when. */
-void asleep_before(struct tracee *t, struct tracee_thread *th);
+/* Before a thread is stopped: what it sleeps in and since when. False: it is a helper of the kernel's
+ * (io_uring), which is not to be stopped. */
+bool asleep_before(struct tracee *t, struct tracee_thread *th);
 /* Stopped, registers read: fills asleep_ns, and makes a call start again that the stop alone ended
  * with EINTR. */
 int asleep_after(struct tracee *t, struct tracee_thread *th, struct err *err);

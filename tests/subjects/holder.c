@@ -9,6 +9,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <linux/netlink.h>
+#include <linux/io_uring.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
@@ -19,6 +20,7 @@
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/prctl.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -233,6 +235,71 @@ static int strict(void)
 	return -1;
 }
 
+static int uring(uint32_t flags)
+{
+	struct io_uring_params p = {.flags = flags};
+	int fd = (int)syscall(SYS_io_uring_setup, 4, &p);
+
+	return mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, IORING_OFF_SQ_RING) == MAP_FAILED ? -1 : fd;
+}
+
+static int uring_with(unsigned op, const void *arg, unsigned n)
+{
+	int fd = uring(0);
+
+	return syscall(SYS_io_uring_register, fd, op, arg, n) < 0 ? -1 : fd;
+}
+
+static int uring_sqpoll(void)
+{
+	return uring(IORING_SETUP_SQPOLL);
+}
+
+static int uring_restricted(void)
+{
+	struct io_uring_restriction r = {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_NOP};
+	int fd = uring(IORING_SETUP_R_DISABLED);
+
+	if (syscall(SYS_io_uring_register, fd, IORING_REGISTER_RESTRICTIONS, &r, 1) < 0 ||
+	    syscall(SYS_io_uring_register, fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0)
+		return -1;
+	return fd;
+}
+
+static int uring_provided(void)
+{
+	static uint8_t memory[4096] __attribute__((aligned(4096)));
+	struct io_uring_buf_reg reg = {
+		.ring_addr = (uint64_t)memory, .ring_entries = 16, .bgid = 0xdead};
+
+	return uring_with(IORING_REGISTER_PBUF_RING, &reg, 1);
+}
+
+/* Its eventfd is one of two. */
+static int uring_event(void)
+{
+	int fd = eventfd(0, 0);
+
+	return eventfd(0, 0) < 0 ? -1 : uring_with(IORING_REGISTER_EVENTFD, &fd, 1);
+}
+
+/* A registered file whose descriptor is closed. */
+static int uring_file(void)
+{
+	int fd = open("/dev/zero", O_RDONLY), ring = uring_with(IORING_REGISTER_FILES, &fd, 1);
+
+	close(fd);
+	return ring;
+}
+
+/* With rings that nobody has mapped. */
+static int uring_unmapped(void)
+{
+	struct io_uring_params p = {0};
+
+	return (int)syscall(SYS_io_uring_setup, 4, &p);
+}
+
 static const struct {
 	const char *name;
 	int (*open)(void);
@@ -243,6 +310,8 @@ static const struct {
 	{"vfork", vforked}, {"fired", fired}, {"outsider", vforked},
 	{"nomunmap", no_munmap}, {"nosigaction", no_sigaction}, {"noclone", no_clone}, {"nomknod", no_mknod}, {"listener", listener},
 	{"strict", strict}, {"hiddenldt", hidden_ldt}, {"dispatch", dispatch},
+	{"sqpoll", uring_sqpoll}, {"restricted", uring_restricted},
+	{"provided", uring_provided}, {"severalevents", uring_event}, {"lostfile", uring_file}, {"unmapped", uring_unmapped},
 };
 
 static int hold(const char *name, int number)

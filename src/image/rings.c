@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a record of an io_uring, and mappings of its rings, must be like. Pure functions. */
+#include "image/reader.h"
+#include "base/kabi.h"
+#include "base/util.h"
+
+#include <linux/io_uring.h>
+
+#define SUBMITTED_MAX (1U << 28) /* src/res/uring.c */
+#define KNOWN_FLAGS                                                                                \
+	(IORING_SETUP_SQE128 | IORING_SETUP_CQE32 | IORING_SETUP_SINGLE_ISSUER |                   \
+	 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_NO_SQARRAY)
+
+bool rings_fit(const struct image *im, const Cpx__Vma *v)
+{
+	const Cpx__File *f = image_file(im, v->file);
+
+	return f && f->uring &&
+	       (v->offset == IORING_OFF_SQ_RING || v->offset == IORING_OFF_CQ_RING ||
+		v->offset == IORING_OFF_SQES);
+}
+
+static bool is_power_of_2(uint32_t n)
+{
+	return n && !(n & (n - 1));
+}
+
+static bool has_thread(const struct image *im, uint32_t tid)
+{
+	const struct id_entry *e = id_map_find(&im->private->tids, tid);
+	const Cpx__Task *t = e ? e->msg : NULL;
+
+	return t && t->state != CPX__TASK__STATE__ZOMBIE;
+}
+
+static bool is_registrable(const struct image *im, uint32_t id)
+{
+	const Cpx__File *f = image_file(im, id);
+
+	return f && !f->uring && !f->pidfd;
+}
+
+bool rings_are_sound(const struct image *im, const Cpx__File *f)
+{
+	const Cpx__Uring *b = f->uring;
+	const Cpx__File *eventfd = b && b->eventfd ? image_file(im, b->eventfd) : NULL;
+
+	if (!b)
+		return true;
+	if (b->flags & ~KNOWN_FLAGS || b->submitted > SUBMITTED_MAX ||
+	    b->n_overflow > b->submitted)
+		return false;
+	if (!is_power_of_2(b->sq_entries) || !is_power_of_2(b->cq_entries) ||
+	    b->cq_entries < b->sq_entries || !has_thread(im, b->owner))
+		return false;
+	if (b->eventfd && (!eventfd || !eventfd->eventfd))
+		return false;
+	for (size_t i = 0; i < b->n_file; i++)
+		if (b->file[i] && !is_registrable(im, b->file[i]))
+			return false;
+	for (size_t i = 0; i < b->n_slot; i++)
+		if (!has_thread(im, b->slot[i]->tid))
+			return false;
+	return true;
+}
