@@ -228,6 +228,11 @@ static const struct rule file_rules[] = {
 	END,
 };
 
+static const struct rule lock_rules[] = {
+	RANGE(Cpx__Lock, breaking, 0, 2),
+	END,
+};
+
 static const struct rule owner_rules[] = {
 	RANGE(Cpx__Owner, type, 0, 2),
 	RANGE(Cpx__Owner, signo, 0, NSIG_MAX),
@@ -415,6 +420,7 @@ static const struct {
 	{&cpx__mm__descriptor, mm_rules},
 	{&cpx__object__descriptor, object_rules},
 	{&cpx__owner__descriptor, owner_rules},
+	{&cpx__lock__descriptor, lock_rules},
 	{&cpx__directory__descriptor, directory_rules},
 	{&cpx__path_only__descriptor, path_only_rules},
 	{&cpx__char_device__descriptor, chardev_rules},

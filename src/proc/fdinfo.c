@@ -40,7 +40,9 @@ static bool take_lock_mode(struct scan *s, struct proc_lock *l)
 	if (!scan_word(s, &access))
 		return false;
 	l->is_mandatory = word_is(strength, "MANDATORY");
+	l->is_breaking = word_is(strength, "BREAKING");
 	l->is_write = word_is(access, "WRITE");
+	l->is_unlock = word_is(access, "UNLCK");
 	return true;
 }
 

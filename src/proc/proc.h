@@ -193,6 +193,8 @@ struct proc_lock {
 	enum { PROC_LOCK_FLOCK, PROC_LOCK_POSIX, PROC_LOCK_OFD, PROC_LOCK_LEASE } type;
 	bool is_write;
 	bool is_mandatory;
+	bool is_breaking; /* LEASE: an open waits for it; is_write is what is to be left of it ... */
+	bool is_unlock;	  /* ... or nothing is */
 	pid_t pid; /* POSIX: owner as the reader's namespace sees it; FLOCK: who locked; OFD: -1 */
 	uint32_t dev_major, dev_minor;
 	uint64_t ino;

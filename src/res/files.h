@@ -9,6 +9,8 @@
 #include "proc/proc.h"
 #include "res/res.h"
 
+#include <fcntl.h>
+
 /* ---- unixdiag.c ---- */
 struct unix_diag_info {
 	uint32_t ino;
@@ -270,6 +272,17 @@ int locks_take(const Cpx__File *f, int fd, struct err *err);
 int locks_settle(const Cpx__File *f, const Cpx__Task *task, int fd, struct batch *b, size_t *from,
 		 struct err *err);
 int owner_settle(const Cpx__File *f, int fd, struct batch *b);
+
+bool owner_is_in_tree(const struct dump_ctx *c, const struct f_owner_ex *o);
+
+/* ---- lease.c ---- */
+/* Has anybody a lease on this file? Then it may not be opened: that would break it. */
+bool lease_is_on(const struct stat *st);
+int lease_dump(struct dump_ctx *c, const struct fd_probe *p, const struct proc_lock *l,
+	       Cpx__File *f, struct err *err);
+void lease_settle(const Cpx__File *f, const Cpx__Lock *l, int fd, struct batch *b);
+/* Of a call that failed. */
+int lease_check_call(const struct call *call, struct err *err);
 
 /* ---- anon.c: anonymous inodes ---- */
 

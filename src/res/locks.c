@@ -5,7 +5,7 @@
  * Locks are read from the "lock:" lines of /proc/PID/fdinfo. flock and OFD locks belong to the
  * description: taken by cpx on the one that the tasks inherit. POSIX locks belong to a task, which
  * sets them itself, when it will close no descriptor any more. A lock that is only waited for is no
- * state: the task asks for it again. Leases are refused.
+ * state: the task asks for it again. Leases: lease.c.
  */
 #include "res/files.h"
 
@@ -64,9 +64,7 @@ int locks_dump(struct dump_ctx *c, const struct fd_probe *p, const struct proc_f
 
 	for (size_t i = 0; r == 0 && i < info->nlocks; i++) {
 		if (info->lock[i].type == PROC_LOCK_LEASE)
-			r = files_refuse(c, p, "file lease",
-					 "cannot be checkpointed: '%s' is leased (F_SETLEASE)",
-					 p->link);
+			r = lease_dump(c, p, &info->lock[i], f, err);
 		else
 			r = add_lock(c, p, &info->lock[i], f, err);
 	}
@@ -75,7 +73,7 @@ int locks_dump(struct dump_ctx *c, const struct fd_probe *p, const struct proc_f
 
 /* ---- dump: owner ---- */
 
-static bool is_in_tree(const struct dump_ctx *c, const struct f_owner_ex *o)
+bool owner_is_in_tree(const struct dump_ctx *c, const struct f_owner_ex *o)
 {
 	for (size_t i = 0; c->tree && i < c->tree->n; i++) {
 		const struct tracee *t = c->tree->task[i];
@@ -99,7 +97,7 @@ int owner_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, struc
 	if ((p->flags & O_PATH) || fcntl(p->dup, F_GETOWN_EX, &o) < 0 ||
 	    (signo = fcntl(p->dup, F_GETSIG)) < 0)
 		return 0;
-	if (o.pid && !is_in_tree(c, &o)) {
+	if (o.pid && !owner_is_in_tree(c, &o)) {
 		if (p->flags & O_ASYNC)
 			return files_refuse(c, p, "O_ASYNC",
 					    "cannot be checkpointed: its signals go to process %d, "
@@ -157,11 +155,15 @@ int locks_settle(const Cpx__File *f, const Cpx__Task *task, int fd, struct batch
 		const Cpx__Lock *l = f->lock[*from];
 		struct flock fl = flock_of(l);
 
-		if (l->type != CPX__LOCK__TYPE__POSIX || l->pid != task->pid)
+		if ((l->type != CPX__LOCK__TYPE__POSIX && l->type != CPX__LOCK__TYPE__LEASE) ||
+		    l->pid != task->pid)
 			continue;
-		if (batch_is_tight(b, 1, sizeof(fl) + 16))
+		if (batch_is_tight(b, 5, 256))
 			return 1;
-		BATCH_CALL(b, SYS_fcntl, fd, F_SETLK, batch_in(b, &fl, sizeof(fl)));
+		if (l->type == CPX__LOCK__TYPE__LEASE)
+			lease_settle(f, l, fd, b);
+		else
+			BATCH_CALL(b, SYS_fcntl, fd, F_SETLK, batch_in(b, &fl, sizeof(fl)));
 	}
 	return 0;
 }

@@ -58,9 +58,11 @@ static struct object_entry *entry_new(struct object_table *ot, Cpx__Object__Type
 static void take_source(struct object_entry *e, int dup)
 {
 	char link[48];
+	struct stat st;
 
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", dup);
-	e->source = open(link, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (fstat(dup, &st) < 0 || !lease_is_on(&st))
+		e->source = open(link, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	if (e->source >= 0 || (fcntl(dup, F_GETFL) & O_ACCMODE) == O_WRONLY)
 		return;
 	e->source = fcntl(dup, F_DUPFD_CLOEXEC, 0);

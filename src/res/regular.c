@@ -80,6 +80,13 @@ static int dump_ghost(struct dump_ctx *c, const struct fd_probe *p, const char *
 	Cpx__Object *object;
 	int r;
 
+	if ((p->flags & O_ACCMODE) == O_WRONLY && lease_is_on(&p->st))
+		return files_refuse(c, p, "file lease",
+				    "cannot be checkpointed: '%s' was deleted, is leased "
+				    "(F_SETLEASE) and cannot be read",
+				    path) < 0
+			       ? err_nomem(err)
+			       : 0;
 	if (content_size(&p->st) > c->ghost_limit)
 		return refuse_ghost(c, p, path) < 0 ? err_nomem(err) : 0;
 	r = objects_add(c, p->t, CPX__OBJECT__TYPE__GHOST_FILE, p->st.st_dev, p->st.st_ino,
@@ -179,7 +186,7 @@ int mapped_open(struct dump_ctx *c, const struct mapped_file *m, int *ret_fd,
 {
 	int fd = -1;
 
-	if (is_denied("map_files"))
+	if (is_denied("map_files") || lease_is_on(&m->st))
 		errno = EPERM;
 	else
 		fd = openat(c->proc_fd, m->proc_link, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
