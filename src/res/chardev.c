@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Character devices without state: /dev/null, zero, full, random, urandom, known by their numbers
- * (Documentation/admin-guide/devices.txt). All others are refused by name.
+ * Character devices without state: /dev/null, zero, full, random, urandom, hwrng, and the kernel log
+ * to write, known by their numbers (Documentation/admin-guide/devices.txt). All others are refused
+ * by name.
  */
 #include "res/files.h"
 
@@ -10,20 +11,48 @@
 #include <sys/sysmacros.h>
 
 static const struct stateless {
-	unsigned minor;
+	unsigned major, minor;
 	const char *path;
+	bool only_to_write; /* a reader has a place in it */
 } stateless[] = {
-	/* major 1 */
-	{3, "/dev/null"},   {5, "/dev/zero"},	 {7, "/dev/full"},
-	{8, "/dev/random"}, {9, "/dev/urandom"},
+	{1, 3, "/dev/null", false},   {1, 5, "/dev/zero", false},    {1, 7, "/dev/full", false},
+	{1, 8, "/dev/random", false}, {1, 9, "/dev/urandom", false}, {1, 11, "/dev/kmsg", true},
+	{10, 183, "/dev/hwrng", false},
 };
 
-static const struct stateless *find_stateless(unsigned major_nr, unsigned minor_nr)
+static const struct stateless *find_stateless(unsigned maj, unsigned min, uint32_t flags)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(stateless); i++)
-		if (major_nr == 1 && minor_nr == stateless[i].minor)
+		if (maj == stateless[i].major && min == stateless[i].minor &&
+		    (!stateless[i].only_to_write || (flags & O_ACCMODE) == O_WRONLY))
 			return &stateless[i];
 	return NULL;
+}
+
+/* What a refusal calls it. minor -1: all of that major. */
+static const struct {
+	unsigned major;
+	int minor;
+	const char *what;
+} known[] = {
+	{1, 1, "memory of the machine"},
+	{1, 11, "kernel log, in which a reader has a place"},
+	{10, 200, "network interface (TUN/TAP)"},
+	{10, 229, "server side of a file system (FUSE)"},
+	{10, 232, "maker of virtual machines (KVM)"},
+	{13, -1, "input"},
+	{81, -1, "video"},
+	{116, -1, "sound"},
+	{195, -1, "GPU"},
+	{226, -1, "GPU"},
+};
+
+static const char *what_is(unsigned maj, unsigned min)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (known[i].major == maj && (known[i].minor < 0 || known[i].minor == (int)min))
+			return known[i].what;
+	return "unknown";
 }
 
 static ProtobufCMessage *chardev_body(const Cpx__File *f)
@@ -45,11 +74,11 @@ static int chardev_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File 
 		return err_nomem(err);
 	f->chardev->major = maj;
 	f->chardev->minor = min;
-	if (!find_stateless(maj, min))
+	if (!find_stateless(maj, min, f->flags))
 		return files_refuse(c, p, p->link,
-				    "cannot be checkpointed: character device %u:%u may hold "
-				    "state that cpx cannot see",
-				    maj, min);
+				    "cannot be checkpointed: %s (character device %u:%u); its driver "
+				    "may hold state that cpx cannot see",
+				    what_is(maj, min), maj, min);
 	return path_record(p->link, &p->st, &f->chardev->path, err);
 }
 
@@ -62,9 +91,10 @@ static bool is_device(const char *path, const Cpx__CharDevice *d)
 }
 
 /* The recorded path, or where such a device always is. NULL: nowhere. */
-static const char *device_path(const Cpx__CharDevice *d, char *buf, size_t size)
+static const char *device_path(const Cpx__File *f, char *buf, size_t size)
 {
-	const struct stateless *s = find_stateless(d->major, d->minor);
+	const Cpx__CharDevice *d = f->chardev;
+	const struct stateless *s = find_stateless(d->major, d->minor, f->flags);
 
 	if (!s)
 		return NULL;
@@ -77,7 +107,7 @@ static int chardev_check(struct restore_ctx *c, const Cpx__File *f, struct err *
 {
 	char buf[PATH_MAX];
 
-	if (device_path(f->chardev, buf, sizeof(buf)))
+	if (device_path(f, buf, sizeof(buf)))
 		return 0;
 	return files_refuse_restore(c, f, "character device",
 				    "cannot be restored: there is no device %u:%u here",
@@ -87,7 +117,7 @@ static int chardev_check(struct restore_ctx *c, const Cpx__File *f, struct err *
 static int chardev_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, struct err *err)
 {
 	char buf[PATH_MAX];
-	const char *path = device_path(f->chardev, buf, sizeof(buf));
+	const char *path = device_path(f, buf, sizeof(buf));
 	int fd;
 
 	if (!path)

@@ -142,6 +142,11 @@ struct file_entry *files_find_same(const struct dump_ctx *c, const struct fd_pro
 int files_add_in_flight(struct dump_ctx *c, struct tracee *t, int fd, uint32_t *ret_id,
 			struct err *err);
 
+/* ---- unsupported.c ---- */
+/* The names of those kinds that are refused always; NULL ends them. Some come twice. */
+const char *unsupported_kind(size_t i);
+bool unsupported_is_secret(const struct fd_probe *p);
+
 /* ---- files_refuse.c ---- */
 
 /* Refuses "fd N (kind)" of the probed descriptor, and of a known description. Return 0 or -ENOMEM.

@@ -27,7 +27,7 @@ static ProtobufCMessage *regular_body(const Cpx__File *f)
 
 static bool regular_match(const struct fd_probe *p)
 {
-	return S_ISREG(p->st.st_mode) && p->link[0] == '/';
+	return S_ISREG(p->st.st_mode) && p->link[0] == '/' && !unsupported_is_secret(p);
 }
 
 /* ---- dump ---- */

@@ -30,12 +30,16 @@ static bool is_tty_major(unsigned m)
 	return m == 4 || m == 5 || (m >= 128 && m <= 143);
 }
 
+/* Never terminals, though btrfs-control takes every ioctl. */
+#define MISC_MAJOR 10
+
 static bool terminal_match(const struct fd_probe *p)
 {
 	struct termios2 t;
 
 	return S_ISCHR(p->st.st_mode) &&
-	       (is_tty_major(major(p->st.st_rdev)) || ioctl(p->dup, TCGETS2, &t) == 0);
+	       (is_tty_major(major(p->st.st_rdev)) ||
+		(major(p->st.st_rdev) != MISC_MAJOR && ioctl(p->dup, TCGETS2, &t) == 0));
 }
 
 /* ---- dump ---- */

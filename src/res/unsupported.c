@@ -3,7 +3,29 @@
 #include "res/files.h"
 #include "res/socket.h"
 
+#include <linux/magic.h>
 #include <sys/socket.h>
+#include <sys/vfs.h>
+
+#define NOT_YET "this version of cpx does not know how to carry it"
+
+/* By the beginning of the link's text, without "anon_inode:" and a bracket. */
+static const struct {
+	const char *link, *name, *why;
+} refused_kind[] = {
+	{"userfaultfd", "userfaultfd",
+	 "faults that wait in it, and what it guards, cannot be read back"},
+	{"perf_event", "perf event",
+	 "its counters and its ring cannot be set to what they are: end the profiling for the dump"},
+	{"bpf", "BPF object", "programs, maps and links are in the kernel, and not the tree's alone"},
+	{"landlock-ruleset", "landlock ruleset", "the kernel does not tell what is in it"},
+	{"kvm-", "KVM virtual machine",
+	 "the guest is in the kernel and the processor: have its monitor save it"},
+	{"fscontext", "mount context", "the kernel does not tell what is in it"},
+	{"sync_file", "GPU fence", "it belongs to work of a device"},
+	{"/dmabuf:", "DMA buffer", "it is memory of a device"},
+	{"/secretmem", "memfd_secret", "nobody but its tasks may read it, and no file may hold it"},
+};
 
 struct family_name {
 	int family, type;
@@ -48,6 +70,41 @@ static void name_anonymous(const char *link, char *buf, size_t size)
 		snprintf(buf, size, "%.250s", link);
 }
 
+const char *unsupported_kind(size_t i)
+{
+	if (i < ARRAY_SIZE(refused_kind))
+		return refused_kind[i].name;
+	i -= ARRAY_SIZE(refused_kind);
+	return i < ARRAY_SIZE(family_name) ? family_name[i].name : NULL;
+}
+
+/* It looks like a deleted file. */
+bool unsupported_is_secret(const struct fd_probe *p)
+{
+	struct statfs fs;
+
+	return strncmp(p->link, "/secretmem", 10) == 0 && fstatfs(p->dup, &fs) == 0 &&
+	       fs.f_type == SECRETMEM_MAGIC;
+}
+
+/* Known by its link. The name of others is made of it. */
+static const char *why_not(const struct fd_probe *p, char *kind, size_t size)
+{
+	static const char anon[] = "anon_inode:";
+	const char *link = p->link;
+
+	if (strncmp(link, anon, sizeof(anon) - 1) == 0)
+		link += sizeof(anon) - 1;
+	link += *link == '[';
+	for (size_t i = 0; i < ARRAY_SIZE(refused_kind); i++)
+		if (strncmp(link, refused_kind[i].link, strlen(refused_kind[i].link)) == 0) {
+			snprintf(kind, size, "%s", refused_kind[i].name);
+			return refused_kind[i].why;
+		}
+	name_anonymous(p->link, kind, size);
+	return NOT_YET;
+}
+
 static bool unsupported_match(const struct fd_probe *p)
 {
 	return true;
@@ -56,17 +113,18 @@ static bool unsupported_match(const struct fd_probe *p)
 static int unsupported_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f,
 			    struct err *err)
 {
+	const char *why = NOT_YET;
 	char kind[300];
 
-	if (S_ISSOCK(p->st.st_mode))
+	if (S_ISSOCK(p->st.st_mode)) {
 		name_socket(p->dup, kind, sizeof(kind));
-	else if (S_ISBLK(p->st.st_mode))
+	} else if (S_ISBLK(p->st.st_mode)) {
 		snprintf(kind, sizeof(kind), "block device %.200s", p->link);
-	else
-		name_anonymous(p->link, kind, sizeof(kind));
-	return files_refuse(
-		c, p, kind,
-		"cannot be checkpointed: this version of cpx does not know how to carry it");
+		why = "what is on it is not the tree's, and may change";
+	} else {
+		why = why_not(p, kind, sizeof(kind));
+	}
+	return files_refuse(c, p, kind, "cannot be checkpointed: %s", why);
 }
 
 static ProtobufCMessage *unsupported_body(const Cpx__File *f)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* docs/limits.md says of each kind of object that it is carried, and of nothing else: its tables
- * "Carried" have the entries of the registries and of the schema. */
+/* docs/limits.md says of each kind of object that it is carried, or refused, and of nothing else: its
+ * tables have the entries of the registries and of the schema. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -88,6 +88,26 @@ static void test_descriptors(void **state)
 	compare("### Carried: descriptors", &want);
 }
 
+static bool is_carried(const char *name)
+{
+	for (size_t i = 0; file_registry[i]; i++)
+		if (strcmp(file_registry[i]->name, name) == 0)
+			return true;
+	return false;
+}
+
+/* But those sockets of which only some are refused. */
+static void test_refused(void **state)
+{
+	struct names want = {0};
+	const char *name;
+
+	for (size_t i = 0; (name = unsupported_kind(i)); i++)
+		if (!is_carried(name) && !has(&want, name))
+			add(&want, name, strlen(name));
+	compare("### Refused: kinds of descriptors", &want);
+}
+
 static void test_attributes(void **state)
 {
 	struct names want = {0};
@@ -130,6 +150,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_descriptors),
+		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_attributes),
 		cmocka_unit_test(test_mappings),
 		cmocka_unit_test(test_content),
