@@ -126,7 +126,8 @@ static const struct rule task_rules[] = {
 static const struct rule thread_rules[] = {
 	RANGE(Cpx__Thread, tid, 1, PID_MAX),	BYTES(Cpx__Thread, gp_regs, 0, 4096),
 	BYTES(Cpx__Thread, xstate, 0, 1 << 20), RANGE(Cpx__Thread, asleep_ns, 0, POS_MAX),
-	TEXT(Cpx__Thread, comm, 0, 15),		END,
+	TEXT(Cpx__Thread, comm, 0, 15),		COUNT(Cpx__Thread, lsm, 0, 5),
+	END,
 };
 
 static const struct rule fs_rules[] = {
@@ -149,6 +150,11 @@ static const struct rule signals_rules[] = {
 
 static const struct rule thread_signals_rules[] = {
 	ITEMS(Cpx__ThreadSignals, pending, SIGINFO_LEN, SIGINFO_LEN),
+	END,
+};
+
+static const struct rule lsm_rules[] = {
+	TEXT(Cpx__LsmLabel, label, 1, 4095),
 	END,
 };
 
@@ -408,6 +414,7 @@ static const struct {
 	{&cpx__sig_action__descriptor, action_rules},
 	{&cpx__thread_signals__descriptor, thread_signals_rules},
 	{&cpx__creds__descriptor, creds_rules},
+	{&cpx__lsm_label__descriptor, lsm_rules},
 	{&cpx__seccomp_filter__descriptor, seccomp_filter_rules},
 	{&cpx__sched__descriptor, sched_rules},
 	{&cpx__thread_flags__descriptor, thread_flags_rules},

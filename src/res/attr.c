@@ -42,6 +42,14 @@ struct tracee_thread *attr_speaker(const struct tracee *t)
 	return &t->thread[i];
 }
 
+const struct tracee_thread *attr_thread(const struct tracee *t, const Cpx__Thread *th)
+{
+	for (size_t i = 0; i < t->nthreads; i++)
+		if ((uint32_t)t->thread[i].tid == th->tid)
+			return &t->thread[i];
+	return attr_speaker(t);
+}
+
 int attr_open(const struct dump_ctx *c, const struct tracee *t, const struct tracee_thread *thread,
 	      int *ret_dir, struct err *err)
 {
@@ -130,6 +138,7 @@ int attr_host(struct dump_ctx *c, const struct attr_host **ret, struct err *err)
 	if (!cache->host.cpus) {
 		cache->host.cpus = sysconf(_SC_NPROCESSORS_CONF);
 		cache->host.slice = sched_own_slice();
+		cache->host.has_labels = lsm_has_labels(c->proc_fd);
 	}
 	*ret = &cache->host;
 	return 0;

@@ -12,6 +12,9 @@
 /* The thread that answers for the task: the leader or, when that has exited, the first live one. */
 struct tracee_thread *attr_speaker(const struct tracee *t);
 
+/* The thread that a record is of. */
+const struct tracee_thread *attr_thread(const struct tracee *t, const Cpx__Thread *th);
+
 /* Opens /proc/TID of a thread (NULL: of the speaker), which has every file that /proc/PID has. */
 int attr_open(const struct dump_ctx *c, const struct tracee *t, const struct tracee_thread *thread,
 	      int *ret_dir, struct err *err);
@@ -19,9 +22,11 @@ int attr_open(const struct dump_ctx *c, const struct tracee *t, const struct tra
 /* Facts about this machine and cpx, found out once per dump. */
 struct attr_host {
 	long cpus;	/* configured */
+	bool has_labels; /* of a security module: lsm.c */
 	uint64_t slice; /* sched_attr.sched_runtime of cpx itself, a fair thread that never chose one; 0 before 6.12 */
 };
-uint64_t sched_own_slice(void); /* sched.c */
+uint64_t sched_own_slice(void);	  /* sched.c */
+bool lsm_has_labels(int proc_fd); /* lsm.c */
 int attr_host(struct dump_ctx *c, const struct attr_host **ret, struct err *err);
 
 /* Remembers whose Mm record to complete, and finds it again (NULL: none). */
@@ -74,6 +79,6 @@ extern const struct attr_ops mm_attr_ops, fs_attr_ops, signals_attr_ops, thread_
 	threadmem_attr_ops, creds_attr_ops, no_new_privs_attr_ops, sched_attr_ops, thread_flags_attr_ops,
 	process_flags_attr_ops, itimers_attr_ops, posix_timers_attr_ops, timer_starts_attr_ops,
 	rlimits_attr_ops, seccomp_attr_ops, semundo_attr_ops, membarrier_attr_ops, ldt_attr_ops,
-	control_attr_ops;
+	control_attr_ops, keyrings_attr_ops, lsm_attr_ops;
 
 #endif

@@ -8,6 +8,7 @@
  *   - Flags of the task are read before those of its threads, which are compared with them; timer
  * slack is set before a real-time policy makes that impossible.
  *   - Filters of seccomp are installed while the capability for it is there, before credentials.
+ *   - Keyrings belong to the final user; no_new_privs forbids most changes of a label.
  *   - rseq comes late: every return to user mode writes its area from then on.
  *   - Limits come last: nothing that the task already has may fall under them.
  */
@@ -28,6 +29,8 @@ const struct attr_ops *const attr_registry[] = {
 	&sched_attr_ops,
 	&seccomp_attr_ops,
 	&creds_attr_ops,
+	&keyrings_attr_ops,
+	&lsm_attr_ops,
 	&no_new_privs_attr_ops,
 	&threadmem_attr_ops,
 	&semundo_attr_ops,

@@ -5,7 +5,7 @@
  *
  * A thread under construction has cpx's own credentials. Only what differs from them is changed, in
  * an order in which every step still has the capabilities that it needs (capabilities(7),
- * security/commoncap.c). Not carried: LSM labels, keyrings. In a fresh user namespace supplementary
+ * security/commoncap.c). LSM labels: lsm.c; keyrings: keyrings.c. In a fresh user namespace supplementary
  * groups stay those of the caller.
  */
 #include "res/attr.h"

@@ -38,6 +38,13 @@ static void limit_self(void)
 	c.set[0].effective = 1 << CAP_KILL;
 	MUST(syscall(SYS_capset, &h, c.set));
 	MUST(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_KILL, 0, 0));
+	c.set[0].effective |= 1U << CAP_SETPCAP;
+	MUST(syscall(SYS_capset, &h, c.set));
+	MUST(prctl(PR_SET_SECUREBITS, SECBIT_KEEP_CAPS | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |
+					      SECBIT_NOROOT | SECBIT_NO_CAP_AMBIENT_RAISE |
+					      SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED));
+	c.set[0].effective &= ~(1U << CAP_SETPCAP);
+	MUST(syscall(SYS_capset, &h, c.set));
 }
 
 static int child(void *arg)

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/fanotify.h>
 #include <linux/filter.h>
+#include <linux/keyctl.h>
 #include <linux/seccomp.h>
 #include <linux/netlink.h>
 #include <linux/io_uring.h>
@@ -155,6 +156,12 @@ static int fired(void)
 static int vforked(void)
 {
 	return open("/dev/null", O_RDWR);
+}
+
+/* A key that ends with the process. Takes no descriptor but one of /dev/null. */
+static int keys(void)
+{
+	return syscall(SYS_add_key, "user", "cpx-test", "x", 1, KEY_SPEC_PROCESS_KEYRING) < 0 ? -1 : vforked();
 }
 
 /* ---- seccomp: no descriptors but one of /dev/null, or that of a listener ---- */
@@ -309,7 +316,7 @@ static const struct {
 	{"queued", queued}, {"unixpath", unix_path}, {"hasty", unix_hasty}, {"reset", unix_reset}, {"proc", proc_file},
 	{"vfork", vforked}, {"fired", fired}, {"outsider", vforked},
 	{"nomunmap", no_munmap}, {"nosigaction", no_sigaction}, {"noclone", no_clone}, {"nomknod", no_mknod}, {"listener", listener},
-	{"strict", strict}, {"hiddenldt", hidden_ldt}, {"dispatch", dispatch},
+	{"strict", strict}, {"hiddenldt", hidden_ldt}, {"dispatch", dispatch}, {"keys", keys},
 	{"sqpoll", uring_sqpoll}, {"restricted", uring_restricted},
 	{"provided", uring_provided}, {"severalevents", uring_event}, {"lostfile", uring_file}, {"unmapped", uring_unmapped},
 };
