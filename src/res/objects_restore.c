@@ -233,12 +233,13 @@ static int stage(struct restore_ctx *c, size_t i, uint64_t *at, struct err *err)
 	return 0;
 }
 
-/* Files of huge pages cannot be written to, only mapped. */
+/* Files of huge pages cannot be written to, only mapped: without a claim to those that hold nothing. */
 static int map_huge(struct restore_ctx *c, size_t i, struct err *err)
 {
 	const Cpx__Object *o = c->image->object[i];
 	uint64_t len = ALIGN_UP(o->size, page_size_of(o));
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, c->object_fd[i], 0);
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+		       c->object_fd[i], 0);
 
 	if (p == MAP_FAILED)
 		return err_sys(err, -errno, "cannot map %llu bytes of huge pages (vm.nr_hugepages)",
