@@ -194,13 +194,40 @@ int objects_add(struct dump_ctx *c, struct tracee *t, Cpx__Object__Type type, ui
 	return objects_add_view(c, t, type, dev, ino, size, dup, &view, ret, err);
 }
 
+/* How much of it mappings show, from its beginning. */
+static uint64_t shown(const struct object_entry *e)
+{
+	uint64_t at = 0, before;
+
+	do {
+		before = at;
+		for (size_t i = 0; i < e->nviews; i++)
+			if (!e->view[i].is_private && e->view[i].offset <= at)
+				at = MAX(at, e->view[i].offset + e->view[i].len);
+	} while (at > before);
+	return at;
+}
+
+/* Open to write only, and we may not open it: the size is known, and nothing to read it by. */
+static int refuse_unreadable(struct dump_ctx *c, const struct object_entry *e)
+{
+	if (e->source >= 0 || !e->object->has_mode || shown(e) >= e->object->size)
+		return 0;
+	return refuse(c->refusals, e->t->pid, e->t->comm,
+		      e->object->type == CPX__OBJECT__TYPE__MEMFD ? "memfd" : "deleted file",
+		      "cannot be checkpointed: it holds %llu bytes, is open to write only, and cpx "
+		      "may not open it to read (mode %o); root may",
+		      (unsigned long long)e->object->size, e->object->mode);
+}
+
 int objects_complete(struct dump_ctx *c, struct err *err)
 {
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < objects_count(c); i++)
-		if (c->objects->entry[i].object->type == CPX__OBJECT__TYPE__SYSV)
-			r = sysvshm_complete(c, &c->objects->entry[i]);
+		r = c->objects->entry[i].object->type == CPX__OBJECT__TYPE__SYSV
+			    ? sysvshm_complete(c, &c->objects->entry[i])
+			    : refuse_unreadable(c, &c->objects->entry[i]);
 	return r < 0 ? err_nomem(err) : 0;
 }
 

@@ -64,6 +64,34 @@ def check_hardlink(is_root):
     p.wait()
 
 
+WRITE_ONLY = r"""
+import os, time
+fd = os.open("secret", os.O_WRONLY | os.O_CREAT, 0o200)
+os.write(fd, b"precious")
+os.unlink("secret")
+os.close(os.open("ready", os.O_CREAT))
+time.sleep(99)
+"""
+
+
+def check_unreadable(is_root):
+    """Of which an ordinary user can see the size, but not the content."""
+    p = start(WRITE_ONLY)
+    if not is_root:
+        refused("dump", str(p.pid), "-o", "no", says=["deleted file", "8 bytes", "mode 200"])
+    else:
+        cpx.dump(p.pid, "image")
+    p.kill()
+    p.wait()
+    if is_root:
+        cpx.reap_dead_tree(p.pid)
+        pid = int(cpx.run("restore", "image", "-d"))
+        if procs.read(f"/proc/{pid}/fd/3") != "precious":
+            raise Fail("content is lost")
+        os.kill(pid, 9)
+        cpx.reap_dead_tree(pid)
+
+
 def check_directory(is_root):
     p = start(DIRECTORY)
     cpx.dump(p.pid, "image", "--kill")
@@ -86,6 +114,7 @@ def main():
     os.mkdir("above")
     procs.become_subreaper()
     check_hardlink(os.geteuid() == 0)
+    check_unreadable(os.geteuid() == 0)
     check_directory(os.geteuid() == 0)
 
 
