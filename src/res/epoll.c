@@ -77,13 +77,15 @@ static bool has_inode(const struct wanted *w, const struct file_entry *e)
 	       e->dev == makedev(w->item->dev_major, w->item->dev_minor);
 }
 
-/* As kcmp(2): 0 equal, 1 less, 2 greater; or a negative errno. The kernel walks through the
- * registrations for each question. */
+/* As kcmp(2) for one that has the inode: 0 equal, 1 less, 2 greater; or a negative errno. The kernel walks
+ * through the registrations for each question; of a socket there is but one description. */
 static int compare(const struct wanted *w, const struct file_entry *e)
 {
 	struct kcmp_epoll_slot slot = {.efd = w->epoll->fd, .tfd = w->item->fd, .toff = w->nth};
 	int r;
 
+	if (e->file->unix_socket || e->file->netlink)
+		return 0;
 	if (is_denied("kcmp"))
 		return -EPERM;
 	r = syscall(SYS_kcmp, e->tid, w->epoll->tid, KCMP_EPOLL_TFD, e->fd, &slot);

@@ -34,7 +34,7 @@ static const struct socket_option options[] = {
 	{SOL_SOCKET, SO_PASSCRED},	     {SOL_SOCKET, SO_RCVTIMEO},
 	{SOL_SOCKET, SO_SNDTIMEO},	     {SOL_SOCKET, SO_TIMESTAMP},
 	{SOL_SOCKET, SO_TIMESTAMPNS},	     {SOL_SOCKET, SO_PRIORITY},
-	{SOL_SOCKET, SO_RCVLOWAT},	     {SOL_SOCKET, SO_REUSEADDR},
+	{SOL_SOCKET, SO_RCVLOWAT, 1},	     {SOL_SOCKET, SO_REUSEADDR},
 	{SOL_SOCKET, SO_BROADCAST},	     {SOL_SOCKET, SO_RXQ_OVFL},
 	{SOL_NETLINK, NETLINK_PKTINFO},	     {SOL_NETLINK, NETLINK_BROADCAST_ERROR},
 	{SOL_NETLINK, NETLINK_NO_ENOBUFS},   {SOL_NETLINK, NETLINK_LISTEN_ALL_NSID},
@@ -128,13 +128,9 @@ static bool is_audit_daemon(const struct dump_ctx *c)
 
 static int dump_options(const struct fd_probe *p, Cpx__Netlink *b, struct err *err)
 {
-	_cleanup_close_ int fresh = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, (int)b->protocol);
-
-	if (fresh < 0)
-		return err_sys(err, -errno, "cannot make a netlink socket to compare with");
 	b->sndbuf = (uint32_t)socket_get_int(p->dup, SO_SNDBUF);
 	b->rcvbuf = (uint32_t)socket_get_int(p->dup, SO_RCVBUF);
-	return socket_options_dump(p->dup, fresh, options, ARRAY_SIZE(options), &b->option, &b->n_option, err);
+	return socket_options_dump(p->dup, options, ARRAY_SIZE(options), &b->option, &b->n_option, err);
 }
 
 static int netlink_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, struct err *err)

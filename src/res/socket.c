@@ -34,13 +34,6 @@ void socket_set_buffer(int fd, int option, uint32_t value)
 
 /* ---- options ---- */
 
-static socklen_t get(int fd, const struct socket_option *o, uint8_t value[VALUE_MAX])
-{
-	socklen_t len = VALUE_MAX;
-
-	return getsockopt(fd, o->level, o->option, value, &len) < 0 ? 0 : len;
-}
-
 static int append(const struct socket_option *o, const uint8_t *value, size_t len, Cpx__SocketOption ***ret,
 		  size_t *ret_n)
 {
@@ -55,16 +48,17 @@ static int append(const struct socket_option *o, const uint8_t *value, size_t le
 	return msg_set_bytes(&m->value, value, len);
 }
 
-int socket_options_dump(int fd, int fresh, const struct socket_option *table, size_t n,
+int socket_options_dump(int fd, const struct socket_option *table, size_t n,
 			Cpx__SocketOption ***ret, size_t *ret_n, struct err *err)
 {
 	for (size_t i = 0; i < n; i++) {
-		uint8_t value[VALUE_MAX] = {0}, usual[VALUE_MAX] = {0};
-		socklen_t len = get(fd, &table[i], value);
+		const struct socket_option *o = &table[i];
+		uint8_t value[VALUE_MAX] = {0}, fresh[VALUE_MAX] = {o->fresh};
+		socklen_t len = sizeof(value);
 
-		if (get(fresh, &table[i], usual) == len && memcmp(value, usual, len) == 0)
+		if (getsockopt(fd, o->level, o->option, value, &len) < 0 || memcmp(value, fresh, len) == 0)
 			continue;
-		if (append(&table[i], value, len, ret, ret_n) < 0)
+		if (append(o, value, len, ret, ret_n) < 0)
 			return err_nomem(err);
 	}
 	return 0;

@@ -10,6 +10,7 @@
 
 struct socket_option {
 	int level, option;
+	uint8_t fresh; /* in a new socket */
 };
 
 /* Of SOL_SOCKET, an int. Negative: -errno. */
@@ -18,8 +19,8 @@ int socket_set_int(int fd, int option, int value);
 /* SO_SNDBUF, SO_RCVBUF as getsockopt(2) gave it; without CAP_NET_ADMIN as near as allowed. */
 void socket_set_buffer(int fd, int option, uint32_t value);
 
-/* Appends those of the table whose value in fd is not that in `fresh`, a new socket of the same kind. */
-int socket_options_dump(int fd, int fresh, const struct socket_option *table, size_t n,
+/* Appends those of the table whose value is not that of a new socket. */
+int socket_options_dump(int fd, const struct socket_option *table, size_t n,
 			Cpx__SocketOption ***ret, size_t *ret_n, struct err *err);
 /* Those that are in the table; -EBADMSG for others. */
 int socket_options_restore(int fd, const struct socket_option *table, size_t n,

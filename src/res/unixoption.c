@@ -16,7 +16,7 @@ static const struct socket_option plain[] = {
 	{SOL_SOCKET, SO_KEEPALIVE},   {SOL_SOCKET, SO_BROADCAST}, {SOL_SOCKET, SO_REUSEADDR},
 	{SOL_SOCKET, SO_OOBINLINE},   {SOL_SOCKET, SO_PRIORITY},  {SOL_SOCKET, SO_TIMESTAMP},
 	{SOL_SOCKET, SO_TIMESTAMPNS}, {SOL_SOCKET, SO_LINGER},    {SOL_SOCKET, SO_PASSPIDFD},
-	{SOL_SOCKET, SO_PASSRIGHTS},
+	{SOL_SOCKET, SO_PASSRIGHTS, 1},
 };
 
 static uint64_t get_timeout(int fd, int option)
@@ -36,15 +36,6 @@ static int set_timeout(int fd, int option, uint64_t us)
 	return us && setsockopt(fd, SOL_SOCKET, option, &tv, sizeof(tv)) < 0 ? -errno : 0;
 }
 
-static int dump_plain(int fd, Cpx__UnixSocket *b, struct err *err)
-{
-	_cleanup_close_ int fresh = socket(AF_UNIX, (int)b->type | SOCK_CLOEXEC, 0);
-
-	if (fresh < 0)
-		return err_sys(err, -errno, "cannot make a Unix socket to compare with");
-	return socket_options_dump(fd, fresh, plain, ARRAY_SIZE(plain), &b->option, &b->n_option, err);
-}
-
 int unix_options_dump(int fd, Cpx__UnixSocket *b, struct err *err)
 {
 	struct pollfd pfd = {.fd = fd};
@@ -59,7 +50,7 @@ int unix_options_dump(int fd, Cpx__UnixSocket *b, struct err *err)
 	b->peek_off = MAX(socket_get_int(fd, SO_PEEK_OFF), -1) + 1;
 	/* SO_ERROR would say which error, and forget it. There is but one for these sockets. */
 	b->reset = poll(&pfd, 1, 0) > 0 && (pfd.revents & POLLERR);
-	return dump_plain(fd, b, err);
+	return socket_options_dump(fd, plain, ARRAY_SIZE(plain), &b->option, &b->n_option, err);
 }
 
 int unix_options_restore(int fd, const Cpx__UnixSocket *b, struct err *err)
