@@ -34,6 +34,7 @@
 #define KABI_PTRACE_GET_RSEQ_CONFIGURATION	     0x420f
 #define KABI_PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG 0x4210
 #define KABI_PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211
+#define KABI_SYS_DISPATCH_INCLUSIVE_ON		     2
 struct kabi_rseq_configuration {
 	uint64_t rseq_abi_pointer;
 	uint32_t rseq_abi_size;

@@ -10,6 +10,7 @@
 #include "engine/rtree.h"
 
 #include "base/util.h"
+#include "proc/proc.h"
 
 #include <linux/futex.h>
 #include <signal.h>
@@ -290,9 +291,29 @@ static int interrupt_threads(struct rtree *rt, struct rtask *t, struct err *err)
 	return r < 0 ? rtask_context(t, err) : 0;
 }
 
-static int await_threads(struct rtask *t, struct err *err)
+#define LEADER_NAP_NS 50000
+
+/* It must be out of the mailbox before that is unmapped. Nothing tells of the end of a leader alone. */
+static int await_leader(const struct restore_ctx *c, const struct rtask *t, struct err *err)
 {
+	struct proc_stat st = {0};
 	int r = 0;
+
+	while (r == 0 && !proc_is_dead(st.state)) {
+		_cleanup_close_ int dir = -1;
+
+		if (st.state)
+			nanosleep(&(struct timespec){.tv_nsec = LEADER_NAP_NS}, NULL);
+		r = proc_open(c->proc_fd, t->pid, t->pid, &dir, err);
+		if (r == 0)
+			r = proc_stat(dir, &st, err);
+	}
+	return r;
+}
+
+static int await_threads(const struct restore_ctx *c, struct rtask *t, struct err *err)
+{
+	int r = t->thread[0].msg->exited ? await_leader(c, t, err) : 0;
 
 	for (size_t k = 0; k < t->nthreads && r == 0; k++)
 		if (t->thread[k].is_seized)
@@ -337,7 +358,7 @@ int switch_tasks(struct rtree *rt, rtask_filter *want, const void *arg, struct e
 			r = interrupt_threads(rt, rt->task[i], err);
 	for (size_t i = 0; i < rt->n && r == 0; i++)
 		if (is_switchable(rt->task[i], want, arg))
-			r = await_threads(rt->task[i], err);
+			r = await_threads(&rt->ctx, rt->task[i], err);
 	for (size_t i = 0; i < rt->n && r == 0; i++)
 		if (is_switchable(rt->task[i], want, arg))
 			r = switch_task(rt, rt->task[i], err);

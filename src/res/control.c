@@ -41,6 +41,18 @@ static int read_dispatch(const struct tracee_thread *thread, Cpx__Thread *th, st
 	return 0;
 }
 
+/* Where the range is the one that is not exempt (PR_SYS_DISPATCH_INCLUSIVE_ON, Linux 6.17), the
+ * kernel keeps what lies around it, which wraps and which it does not take back like that
+ * (kernel/entry/syscall_user_dispatch.c). */
+static void unwrap(struct kabi_sud_config *c)
+{
+	if (!c->offset || c->offset + c->len > c->offset)
+		return;
+	c->mode = KABI_SYS_DISPATCH_INCLUSIVE_ON;
+	c->offset += c->len;
+	c->len = -c->len;
+}
+
 static int control_finish(struct restore_ctx *c, const Cpx__Task *task, const Cpx__Thread *th,
 			  pid_t tid, struct err *err)
 {
@@ -54,6 +66,7 @@ static int control_finish(struct restore_ctx *c, const Cpx__Task *task, const Cp
 		.offset = th->dispatch->offset,
 		.len = th->dispatch->len,
 	};
+	unwrap(&conf);
 	if (ptrace((enum __ptrace_request)KABI_PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG, tid,
 		   (void *)sizeof(conf), &conf) < 0)
 		return err_sys(err, -errno, "cannot set system call user dispatch");
