@@ -95,8 +95,9 @@ struct cpx_restore_options {
 /* Foreground: returns when the restored root has ended, its wait status in r->status. Detached: once it runs. */
 int cpx_restore(const struct cpx_restore_options *o, struct cpx_result *r);
 
-/* Everything that cpx_dump() would refuse. Harms and stops nothing for longer than a freeze. */
-int cpx_check(pid_t pid, bool no_children, struct cpx_result *r);
+/* Everything that cpx_dump() would refuse with these options (where it would write does not matter). Harms and stops
+ * nothing for longer than a freeze. */
+int cpx_check(const struct cpx_dump_options *o, struct cpx_result *r);
 
 /* Prints what an image holds. */
 int cpx_info(const char *file, bool json, FILE *out, struct cpx_result *r);

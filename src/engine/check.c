@@ -25,10 +25,9 @@ static int check(void *job, struct cpx_result *r)
 	return ret;
 }
 
-int cpx_check(pid_t pid, bool no_children, struct cpx_result *r)
+int cpx_check(const struct cpx_dump_options *o, struct cpx_result *r)
 {
-	const struct cpx_dump_options o = {.pid = pid, .no_children = no_children};
-	struct job j = {.options = &o, .plan = ENTER_PLAN_INIT};
+	struct job j = {.options = o, .plan = ENTER_PLAN_INIT};
 
 	return job_run(&j, check, r);
 }

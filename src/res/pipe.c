@@ -146,6 +146,17 @@ static int note_pipe(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f,
 	return fill(p, ends, ends->first->pipe, err);
 }
 
+static int dump_name(struct dump_ctx *c, const struct fd_probe *p, Cpx__Pipe *b, struct err *err)
+{
+	char path[sizeof(p->link)], link[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s", p->link);
+	if (path_examine(path, &p->st, link, sizeof(link)) != PATH_DELETED)
+		return path_dump(c, p, "FIFO", &b->path, err);
+	b->deleted = true;
+	return path_record(path, &p->st, &b->path, err);
+}
+
 static int pipe_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, struct err *err)
 {
 	Cpx__Pipe *b = f->pipe = msg_new(sizeof(*b), (void (*)(void *))cpx__pipe__init);
@@ -162,7 +173,7 @@ static int pipe_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f,
 	b->capacity = capacity;
 	b->packet = f->flags & O_DIRECT;
 	b->is_fifo = p->link[0] == '/';
-	r = b->is_fifo ? path_dump(c, p, "FIFO", &b->path, err) : 0;
+	r = b->is_fifo ? dump_name(c, p, b, err) : 0;
 	if (r == 0)
 		r = note_pipe(c, p, f, err);
 	return r == 0 && is_new ? files_watch(c, f, p->link, err) : r;
@@ -227,7 +238,7 @@ static int pipe_check(struct restore_ctx *c, const Cpx__File *f, struct err *err
 	head = external_head(c, f);
 	if (head)
 		return external_pipe_check(c, f, head, err);
-	if (!b->is_fifo)
+	if (!b->is_fifo || (b->deleted && b->path))
 		return 0;
 	return b->path ? path_check(c, b->path, S_IFIFO, f->flags, "FIFO", err)
 		       : err_set(err, -EBADMSG, "the image holds a FIFO without a path");
@@ -319,14 +330,53 @@ static bool never_had_writer(const struct restore_ctx *c, const Cpx__File *f)
 	return true;
 }
 
+#define NEAR_MAX (PATH_MAX + 32)
+
+/* Where it was; nearby where its name is taken; else in /tmp. near says where it is then. */
+static int make_deleted(const Cpx__File *f, const char *path, char near[NEAR_MAX])
+{
+	const char *slash = strrchr(path, '/');
+
+	snprintf(near, NEAR_MAX, "%s", path);
+	if (mkfifo(near, 0600) == 0)
+		return 0;
+	snprintf(near, NEAR_MAX, "%.*s/.cpx-%d-%u", slash ? (int)(slash - path) : 0, path, getpid(),
+		 f->id);
+	if (mkfifo(near, 0600) == 0)
+		return 0;
+	snprintf(near, NEAR_MAX, "/tmp/.cpx-%d-%u", getpid(), f->id);
+	return mkfifo(near, 0600) < 0 ? -errno : 0;
+}
+
+static int hold_deleted(const Cpx__File *f, const char *path, uint32_t flags, struct err *err)
+{
+	char near[NEAR_MAX];
+	int fd, r = make_deleted(f, path, near);
+
+	if (r < 0)
+		return err_sys(err, r, "cannot make the deleted FIFO '%s' again", path);
+	fd = open(near, flags | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+	r = fd < 0 ? err_sys(err, -errno, "cannot open '%s'", near) : fd;
+	unlink(near);
+	return r;
+}
+
+/* When all are open: the mode may forbid that. */
+static int set_deleted_mode(const Cpx__File *f, int hold, struct err *err)
+{
+	if (f->pipe->deleted && fchmod(hold, f->pipe->path->mode & 07777) < 0)
+		return err_sys(err, -errno, "cannot set the mode of a deleted FIFO");
+	return 0;
+}
+
 static int hold_fifo(const Cpx__File *f, uint32_t flags, struct err *err)
 {
 	char path[PATH_MAX];
 	struct stat st;
 	int fd, r = path_text(&f->pipe->path->path, path, sizeof(path), err);
 
-	if (r < 0)
-		return r;
+	if (r < 0 || f->pipe->deleted)
+		return r < 0 ? r : hold_deleted(f, path, flags, err);
 	fd = open(path, flags | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return err_sys(err, -errno, "cannot open '%s'", path);
@@ -351,7 +401,9 @@ static int open_fifo(struct restore_ctx *c, const Cpx__File *f, struct err *err)
 	if (f->pipe->n_packet_len && fcntl(hold, F_SETFL, O_DIRECT | O_NONBLOCK) < 0)
 		return err_sys(err, -errno, "cannot set packet mode");
 	r = is_fresh ? 0 : prepare(hold, f->pipe, err);
-	return r < 0 ? r : open_siblings(c, f, hold, hold, err);
+	if (r == 0)
+		r = open_siblings(c, f, hold, hold, err);
+	return r < 0 ? r : set_deleted_mode(f, hold, err);
 }
 
 static int pipe_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, struct err *err)

@@ -83,6 +83,7 @@ def check_names():
     for fd in 0, 1:
         refused("dump", str(p.pid), "-o", "no", says=[f"fd {fd} (pipe)", me, f"pipe:[{ino(p.pid, fd)}]", "--external-pipe"])
     refused("check", str(p.pid), says=[me])
+    cpx.run("check", str(p.pid), "--external-pipe=inherit")
     cpx.dump(p.pid, "kept", "--external-pipe=null")
     p.stdin.write(b"on\n")
     p.stdin.flush()

@@ -94,6 +94,7 @@ def round_trip(kind, *restore_options):
     p = start(str(int(KIND[kind])), *names)
     ends = serve(p.pid, servers, kind, 0, p.pid)
     refused("dump", str(p.pid), "-o", "no", says=[me, "--external-unix"])
+    cpx.run("check", str(p.pid), "--external-unix")
     cpx.dump(p.pid, "image", "--external-unix")
     ends = serve(p.pid, ends, kind, 2, p.pid)
     p.kill()
