@@ -286,18 +286,29 @@ static int open_what(const Cpx__File *head, const struct external_rule *w, struc
 }
 
 /* Descriptions of a pipe have no position of their own: those that read one file share it, and
- * those that write append. What is inherited is shared with whoever has it, but for pipes. */
+ * those that write append. What is inherited is shared with whoever has it, but for pipes, unless
+ * they are another user's. */
+static int open_again(struct restore_ctx *c, const Cpx__File *f, int base, bool *is_shared,
+		      struct err *err)
+{
+	uint32_t flags = (f->flags & ~O_DIRECT) | O_NONBLOCK | (fcntl(base, F_GETFL) & O_APPEND);
+	int fd = *is_shared ? -EACCES : file_reopen(c, base, flags, err);
+
+	if (fd != -EACCES)
+		return fd;
+	*is_shared = true;
+	fd = fcntl(base, F_DUPFD_CLOEXEC, c->fd_base);
+	return fd < 0 ? err_sys(err, -errno, "cannot use what stands for a pipe") : fd;
+}
+
 static int open_one(struct restore_ctx *c, const Cpx__File *f, int base, bool is_shared,
 		    struct err *err)
 {
+	int fd = open_again(c, f, base, &is_shared, err), now = fd < 0 ? -1 : fcntl(fd, F_GETFL);
 	uint32_t keep = O_NONBLOCK | (is_shared ? 0 : O_DIRECT);
-	int fd = is_shared ? fcntl(base, F_DUPFD_CLOEXEC, c->fd_base)
-			   : file_reopen(c, base, (f->flags & ~O_DIRECT) | O_NONBLOCK |
-						  (fcntl(base, F_GETFL) & O_APPEND), err);
-	int now = fd < 0 ? -1 : fcntl(fd, F_GETFL);
 
 	if (fd < 0)
-		return is_shared ? err_sys(err, -errno, "cannot use what stands for a pipe") : fd;
+		return fd;
 	if (fcntl(fd, F_SETFL, (now & ~keep) | (f->flags & keep)) < 0 &&
 	    fcntl(fd, F_SETFL, (now & ~O_NONBLOCK) | (f->flags & O_NONBLOCK)) < 0) {
 		close(fd);

@@ -119,6 +119,16 @@ def check_override():
            f"got {procs.read(out).encode()!r}\ngot b''\nend, flags 1\n".encode(), "file: to read")
 
 
+def check_foreign():
+    """Another user's pipe cannot be opened again, only be shared."""
+    r, w = os.pipe()
+    os.fchmod(w, 0)
+    restored("image", "--external-pipe=inherit", stdin=source(b"foreign"), stdout=w)
+    expect(os.read(r, 100), b"got b'foreign'\ngot b''\nend, flags 1\n", "another user's pipe")
+    os.close(r)
+    os.close(w)
+
+
 def check_detached():
     out = os.path.abspath("detached")
     refused("restore", "image", "-d", "--external-pipe=inherit:77", says=["fd 0 (pipe)", "fd 1 (pipe)", "descriptor 77"])
@@ -208,7 +218,8 @@ def check_both_ends():
 def main():
     os.chdir(os.environ["DIR"])
     procs.become_subreaper()
-    for check in check_names, check_override, check_detached, check_unread, check_epoll, check_fifo, check_both_ends:
+    for check in (check_names, check_override, check_foreign, check_detached, check_unread, check_epoll, check_fifo,
+                  check_both_ends):
         started = time.monotonic()
         check()
         print(f"{check.__name__}: {time.monotonic() - started:.1f} s", flush=True)
