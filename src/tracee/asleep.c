@@ -186,6 +186,7 @@ static bool ends_at_any_stop(const struct arch_regs *regs)
 	case SYS_semtimedop:
 	case SYS_rt_sigtimedwait:
 	case SYS_io_getevents:
+	case SYS_io_uring_enter:
 	/* Sockets with SO_RCVTIMEO or SO_SNDTIMEO. */
 	case SYS_accept:
 	case SYS_accept4:

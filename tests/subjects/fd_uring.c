@@ -9,7 +9,8 @@
 
 enum { FILE_PLACE = 2, FILES = 5 };
 
-static struct ring main_ring, shared;
+static struct ring main_ring, shared, waiting;
+static volatile pid_t waiter;
 static uint8_t buffer[3 * 4096 + 7] = "not yet", *mapped;
 static int file, event, epoll, turn[2];
 
@@ -82,6 +83,26 @@ static void check_epoll(void)
 	CHECK_EQ(epoll_wait(epoll, &ev, 1, 0), 0);
 }
 
+/* Waits for a result of what another thread is yet to submit: not interrupted, whatever happens. */
+static void *wait_for_result(void *arg)
+{
+	struct ring *r = arg;
+
+	waiter = gettid();
+	CHECK_EQ(ring_enter(r, 0, 1), 0);
+	ring_expect(r, 88, 0);
+	return NULL;
+}
+
+static void check_waiting(struct ring *r, pthread_t t)
+{
+	subject_await_state(getpid(), waiter, 'S');
+	ring_nop(r, 88);
+	CHECK_EQ(ring_enter(r, 1, 0), 1);
+	subject_join_thread(t);
+	ring_exercise(r, 3);
+}
+
 /* The child submits what the parent takes. */
 static int child(void *arg)
 {
@@ -127,6 +148,7 @@ static void make_shared(void)
 int main(int argc, char **argv)
 {
 	uint64_t count;
+	pthread_t t;
 	pid_t pid;
 
 	subject_init(argc, argv);
@@ -136,8 +158,14 @@ int main(int argc, char **argv)
 	pid = subject_fork(child, NULL);
 	MUST(read(event, &count, sizeof(count)));
 	MUST(eventfd_write(event, 7));
+	ring_make(&waiting, 16, 0, 0, false);
+	t = subject_thread(wait_for_result, &waiting);
+	while (!waiter)
+		subject_sleep_ms(1);
+	subject_await_state(getpid(), waiter, 'S');
 	subject_ready();
 	subject_wait();
+	check_waiting(&waiting, t);
 	check_ring(&main_ring);
 	check_epoll();
 	MUST(write(turn[1], "", 1));
