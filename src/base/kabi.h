@@ -144,6 +144,9 @@ struct kabi_pidfd_info {
 #define SCM_PIDFD 0x04
 #endif
 
+/* ---- fs/aio.c: struct aio_ring, and struct io_event of linux/aio_abi.h ---- */
+enum { AIO_RING_HEAD = 32, AIO_EVENT_SIZE = 32 };
+
 /* ---- linux/io_uring.h ---- */
 #ifndef IORING_SETUP_NO_SQARRAY
 #define IORING_SETUP_NO_SQARRAY (1U << 16) /* 6.6 */

@@ -307,7 +307,8 @@ static int map_piece(struct remote *r, vma_t v, uint64_t start, uint64_t end, st
 		return map_file(r, v, start, end, MAP_PRIVATE | reserve, err);
 	case CPX__VMA__KIND__FILE_SHARED:
 		return map_file(r, v, start, end, MAP_SHARED | reserve, err);
-	case CPX__VMA__KIND__URING: /* later, by rings_make() */
+	case CPX__VMA__KIND__URING:
+	case CPX__VMA__KIND__AIO: /* later, by rings_make() */
 		return 0;
 	case CPX__VMA__KIND__SHM_ANON:
 		return map_shm(r, v, start, end, err);
@@ -453,6 +454,11 @@ static int name_mapping(struct remote *r, vma_t v, struct err *err)
 			   v->end - v->start, batch_in_str(&r->b, name));
 }
 
+static bool is_ring(vma_t v)
+{
+	return v->kind == CPX__VMA__KIND__URING || v->kind == CPX__VMA__KIND__AIO;
+}
+
 static int advise(struct remote *r, vma_t v, struct err *err)
 {
 	uint64_t len = v->end - v->start;
@@ -515,7 +521,7 @@ int layout_finish(struct rtree *rt, struct rtask *t, struct err *err)
 	if (ret == 0)
 		ret = install_guards(r, t->mm, err);
 	for (size_t i = 0; i < t->mm->n_vma && ret == 0; i++)
-		if (t->mm->vma[i]->kind != CPX__VMA__KIND__URING)
+		if (!is_ring(t->mm->vma[i]))
 			ret = advise(r, t->mm->vma[i], err);
 	return ret < 0 ? ret : remote_flush(r, err);
 }

@@ -75,6 +75,8 @@ int validate_external(const Cpx__File *f, struct err *err);
 /* rings.c: is this a mapping of an io_uring; is f, if it is an io_uring, one that can be? */
 bool rings_fit(const struct image *im, const Cpx__Vma *v);
 bool rings_are_sound(const struct image *im, const Cpx__File *f);
+/* Has every ring of asynchronous I/O its context? */
+bool rings_have_contexts(const Cpx__Mm *mm);
 
 /* validate.c: references from record to record. Fills the maps. */
 int validate_records(struct image *im, struct err *err);

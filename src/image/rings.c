@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a record of an io_uring, and mappings of its rings, must be like. Pure functions. */
+/* What a record of an io_uring or of asynchronous I/O, and mappings of their rings, must be like. Pure
+ * functions. */
 #include "image/reader.h"
 #include "base/kabi.h"
 #include "base/util.h"
@@ -62,4 +63,36 @@ bool rings_are_sound(const struct image *im, const Cpx__File *f)
 		if (!has_thread(im, b->slot[i]->tid))
 			return false;
 	return true;
+}
+
+static const Cpx__AioContext *find_context(const Cpx__Mm *mm, uint64_t addr)
+{
+	for (size_t i = 0; i < mm->n_aio; i++)
+		if (mm->aio[i]->addr == addr)
+			return mm->aio[i];
+	return NULL;
+}
+
+static bool is_context(const Cpx__AioContext *a, uint64_t len)
+{
+	return len > AIO_RING_HEAD && a->events.len == len - AIO_RING_HEAD &&
+	       a->nr == a->events.len / AIO_EVENT_SIZE && a->head < a->nr && a->tail < a->nr;
+}
+
+bool rings_have_contexts(const Cpx__Mm *mm)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < mm->n_vma; i++) {
+		const Cpx__Vma *v = mm->vma[i];
+		const Cpx__AioContext *a;
+
+		if (v->kind != CPX__VMA__KIND__AIO)
+			continue;
+		a = find_context(mm, v->start);
+		if (!a || !is_context(a, v->end - v->start))
+			return false;
+		n++;
+	}
+	return n == mm->n_aio;
 }

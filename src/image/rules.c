@@ -384,6 +384,12 @@ static const struct rule uring_rules[] = {
 	END,
 };
 
+static const struct rule aio_rules[] = {
+	RANGE(Cpx__AioContext, nr, 1, 1 << 23), /* ioctx_alloc() of fs/aio.c */
+	BYTES(Cpx__AioContext, events, 1, 1 << 28),
+	END,
+};
+
 static const struct rule uring_buffer_rules[] = {
 	RANGE(Cpx__UringBuffer, len, 0, 1 << 30),
 	END,
@@ -451,6 +457,7 @@ static const struct {
 	{&cpx__msg_queue__descriptor, msg_queue_rules},
 	{&cpx__ipc_message__descriptor, ipc_message_rules},
 	{&cpx__uring__descriptor, uring_rules},
+	{&cpx__aio_context__descriptor, aio_rules},
 	{&cpx__uring_buffer__descriptor, uring_buffer_rules},
 	{&cpx__uring_slot__descriptor, uring_slot_rules},
 	{&cpx__image__descriptor, image_rules},

@@ -440,6 +440,8 @@ static int check_mm_refs(const struct image *im, size_t rank, struct err *err)
 		return bad(err, "Mm", mm->id, "does not come after its parent");
 	if (!t || t->mm != mm->id)
 		return bad(err, "Mm", mm->id, "is of no task");
+	if (!rings_have_contexts(mm))
+		return bad(err, "Mm", mm->id, "has rings of asynchronous I/O that cannot be");
 	if (!image_file(im, mm->exe_file))
 		return bad(err, "Mm", mm->id, "has a program file that is not there");
 	return 0;

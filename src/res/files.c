@@ -10,6 +10,7 @@
  * effect without O_ASYNC and is put back at once).
  */
 #include "res/files.h"
+#include "res/aio.h"
 #include "res/uring.h"
 #include "res/objects.h"
 
@@ -763,7 +764,9 @@ int files_complete(struct dump_ctx *c, struct err *err)
 	for (size_t i = 0; r == 0 && i < c->files->n; i++)
 		if (c->files->entry[i]->ops->complete)
 			r = c->files->entry[i]->ops->complete(c, c->files->entry[i]->file, err);
-	return r < 0 ? r : uring_maps_complete(c, err);
+	if (r == 0)
+		r = uring_maps_complete(c, err);
+	return r < 0 ? r : aio_complete(c, err);
 }
 
 size_t files_count(const struct dump_ctx *c)

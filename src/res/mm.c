@@ -4,7 +4,7 @@
  * map_files, stat, auxv and exe from outside; asks brk(2), because the exact break is in no file,
  * and modify_ldt(2).
  *
- * Refused by name: memory of devices and drivers, userfaultfd, aio and perf rings,
+ * Refused by name: memory of devices and drivers, userfaultfd, perf rings,
  * secretmem, hugetlbfs files mapped privately, protection keys, sealed mappings, shadow stacks.
  * Cannot see: mlockall(MCL_FUTURE).
  */
@@ -12,6 +12,7 @@
 
 #include "base/kabi.h"
 #include "mem/mem.h"
+#include "res/aio.h"
 #include "res/attr.h"
 #include "res/preview.h"
 #include "res/uring.h"
@@ -56,7 +57,6 @@ static int refuse_vma(const struct collector *k, const struct proc_vma *v, const
 static const struct {
 	const char *prefix, *why;
 } named_obstacle[] = {
-	{"/[aio]", "the ring of an asynchronous I/O context (io_setup)"},
 	{"/secretmem", "secret memory (memfd_secret)"},
 	{"anon_inode:", "memory of a kernel object that is not carried"},
 	{"socket:", "memory of a socket"},
@@ -65,7 +65,7 @@ static const struct {
 
 static const char *name_obstacle(const struct proc_vma *v)
 {
-	if (uring_is_map(v))
+	if (uring_is_map(v) || aio_is_map(v))
 		return NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(named_obstacle); i++)
 		if (starts_with(v->path, named_obstacle[i].prefix))
@@ -216,15 +216,16 @@ static int append_vma(struct collector *k, const struct proc_vma *v, Cpx__Vma **
 }
 
 /* Which io_uring it is of is found out when the descriptors are known. */
-static int collect_uring(struct collector *k, const struct proc_vma *v, struct err *err)
+static int collect_ring(struct collector *k, const struct proc_vma *v, struct err *err)
 {
 	Cpx__Vma *vma = NULL;
 	int r = append_vma(k, v, &vma, err);
 
 	if (r < 0)
 		return r;
-	vma->kind = CPX__VMA__KIND__URING;
-	return uring_add_map(k->c, k->t, v, vma, err);
+	vma->kind = uring_is_map(v) ? CPX__VMA__KIND__URING : CPX__VMA__KIND__AIO;
+	return vma->kind == CPX__VMA__KIND__URING ? uring_add_map(k->c, k->t, v, vma, err)
+						   : aio_add(k->mm, k->dir, vma, err);
 }
 
 static int collect_vma(struct collector *k, struct proc_vma *v, struct err *err)
@@ -238,8 +239,8 @@ static int collect_vma(struct collector *k, struct proc_vma *v, struct err *err)
 		note_special(k, v);
 		return 0;
 	}
-	if (uring_is_map(v))
-		return collect_uring(k, v, err);
+	if (uring_is_map(v) || aio_is_map(v))
+		return collect_ring(k, v, err);
 	why = obstacle(v, buf, sizeof(buf));
 	if (why)
 		return refuse_vma(k, v, why, err);

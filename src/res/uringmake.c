@@ -17,6 +17,7 @@
 #include "res/uring.h"
 
 #include "base/kabi.h"
+#include "res/aio.h"
 
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -440,5 +441,5 @@ int rings_make(const struct rings_host *h, struct err *err)
 	for (size_t i = 0; i < h->c->image->nfiles && r == 0; i++)
 		if (h->c->image->file[i]->uring)
 			r = make_one(h, i, err);
-	return r;
+	return r < 0 ? r : aio_make(h, err);
 }

@@ -5,6 +5,7 @@
 #include <asm/ldt.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <linux/fanotify.h>
 #include <linux/filter.h>
 #include <linux/keyctl.h>
@@ -242,6 +243,34 @@ static int strict(void)
 	return -1;
 }
 
+/* A context of asynchronous I/O by which a descriptor has been polled. */
+static int aio_poll(void)
+{
+	static struct iocb poll = {.aio_lio_opcode = IOCB_CMD_POLL, .aio_buf = POLLIN};
+	struct iocb *list = &poll;
+	aio_context_t id = 0;
+	int fd = eventfd(1, 0);
+
+	poll.aio_fildes = fd;
+	if (syscall(SYS_io_setup, 1, &id) < 0 || syscall(SYS_io_submit, id, 1, &list) < 0)
+		return -1;
+	return fd;
+}
+
+/* A child inherits the ring, but no context. */
+static int aio_child(void)
+{
+	aio_context_t id = 0;
+
+	if (syscall(SYS_io_setup, 1, &id) < 0)
+		return -1;
+	if (fork())
+		return eventfd(0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (1)
+		pause();
+}
+
 static int uring(uint32_t flags)
 {
 	struct io_uring_params p = {.flags = flags};
@@ -317,7 +346,7 @@ static const struct {
 	{"vfork", vforked}, {"fired", fired}, {"outsider", vforked},
 	{"nomunmap", no_munmap}, {"nosigaction", no_sigaction}, {"noclone", no_clone}, {"nomknod", no_mknod}, {"listener", listener},
 	{"strict", strict}, {"hiddenldt", hidden_ldt}, {"dispatch", dispatch}, {"keys", keys},
-	{"sqpoll", uring_sqpoll}, {"restricted", uring_restricted},
+	{"aiopoll", aio_poll}, {"aiochild", aio_child}, {"sqpoll", uring_sqpoll}, {"restricted", uring_restricted},
 	{"provided", uring_provided}, {"severalevents", uring_event}, {"lostfile", uring_file}, {"unmapped", uring_unmapped},
 };
 

@@ -5,7 +5,6 @@
 #include "mem/mem.h"
 #include "res/mm.h"
 
-#include <linux/aio_abi.h>
 #include <linux/userfaultfd.h>
 #include <sys/auxv.h>
 #include <sys/ioctl.h>
@@ -198,14 +197,6 @@ static void assert_mm_refuses(void (*setup)(struct subject *s), const char *obje
 	case_release(&k);
 }
 
-static void use_aio(struct subject *s)
-{
-	aio_context_t ctx = 0;
-
-	if (syscall(SYS_io_setup, 8, &ctx) < 0)
-		_exit(93);
-}
-
 static void use_secret(struct subject *s)
 {
 	int fd = syscall(SYS_memfd_secret, 0);
@@ -244,7 +235,6 @@ static bool has_syscall(long nr)
 
 static void test_refusals(void **state)
 {
-	assert_mm_refuses(use_aio, "[aio]", "io_setup");
 	assert_mm_refuses(use_userfaultfd, "mapping", "userfaultfd");
 	if (has_syscall(SYS_memfd_secret))
 		assert_mm_refuses(use_secret, "secretmem", "memfd_secret");
