@@ -320,6 +320,7 @@ static const struct rule mqueue_rules[] = {
 	RANGE(Cpx__Mqueue, maxmsg, 1, 65536),	/* HARD_MSGMAX of include/linux/ipc_namespace.h */
 	RANGE(Cpx__Mqueue, msgsize, 1, 1 << 24), /* HARD_MSGSIZEMAX */
 	RANGE(Cpx__Mqueue, mode, 0, 07777),
+	COUNT(Cpx__Mqueue, message, 0, 65536),
 	END,
 };
 
@@ -333,6 +334,12 @@ static const struct rule netlink_rules[] = {
 
 static const struct rule socket_option_rules[] = {
 	BYTES(Cpx__SocketOption, value, 1, 16),
+	END,
+};
+
+static const struct rule mq_message_rules[] = {
+	RANGE(Cpx__MqMessage, priority, 0, 32767), /* MQ_PRIO_MAX of linux/limits.h */
+	BYTES(Cpx__MqMessage, text, 0, 1 << 24),
 	END,
 };
 
@@ -452,6 +459,7 @@ static const struct {
 	{&cpx__epoll_item__descriptor, epoll_item_rules},
 	{&cpx__pty_master__descriptor, pty_rules},
 	{&cpx__mqueue__descriptor, mqueue_rules},
+	{&cpx__mq_message__descriptor, mq_message_rules},
 	{&cpx__ipc_perm__descriptor, ipc_perm_rules},
 	{&cpx__sem_set__descriptor, sem_set_rules},
 	{&cpx__msg_queue__descriptor, msg_queue_rules},

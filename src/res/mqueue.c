@@ -8,10 +8,9 @@
  * Reads mq_getattr(3), and what read(2) of the descriptor shows (mqueue_read_file() in
  * ipc/mqueue.c) at a position of our own.
  *
- * Refused: messages, which can only be received, not looked at; mq_notify(3), whose value is not
- * shown.
+ * What is in it: mqcontent.c. Refused: mq_notify(3), whose value is not shown.
  */
-#include "res/files.h"
+#include "res/mqcontent.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -90,20 +89,13 @@ static bool is_under_its_name(const struct fd_probe *p, const char *name)
 }
 
 static int refuse_state(struct dump_ctx *c, const struct fd_probe *p, const Cpx__Mqueue *b,
-			const char *name, long pending, struct err *err)
+			const char *name, struct err *err)
 {
 	bool is_notified = false;
 	int r = read_notify(p, &is_notified, err);
 
 	if (r < 0)
 		return r;
-	if (pending && ++c->npassing)
-		return files_refuse(
-			c, p, "message queue",
-			"cannot be checkpointed: '/%s' is not empty (%ld), and messages "
-			"can only be received, not looked at: try again when it is "
-			"empty",
-			name, pending);
 	if (is_notified)
 		return files_refuse(c, p, "message queue",
 				    "cannot be checkpointed: somebody waits for a message in '/%s' "
@@ -134,10 +126,37 @@ static int mqueue_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *
 	queue_name(p, name, sizeof(name));
 	if (msg_set_bytes(&b->name, name, strlen(name)) < 0)
 		return err_nomem(err);
-	r = refuse_state(c, p, b, name, attr.mq_curmsgs, err);
-	if (r == 0 && b->unlinked)
+	r = refuse_state(c, p, b, name, err);
+	if (r == 0 && (b->unlinked || attr.mq_curmsgs))
 		r = files_watch_more(c, f, p->link, WATCH_DEVICE, p->st.st_dev, err);
 	return r;
+}
+
+static bool is_sibling(const Cpx__File *a, const Cpx__File *b)
+{
+	return b->mqueue && b->mqueue->ino == a->mqueue->ino &&
+	       b->mqueue->unlinked == a->mqueue->unlinked;
+}
+
+/* All are there: the first of a queue that nobody outside has holds its content. */
+static int mqueue_complete(struct dump_ctx *c, Cpx__File *f, struct err *err)
+{
+	const struct file_entry *e = files_entry(c, f);
+	_cleanup_close_ int fd = -1;
+	struct mq_attr attr = {0};
+	int r;
+
+	for (size_t i = 0; files_get(c, i) != f; i++)
+		if (is_sibling(f, files_get(c, i)))
+			return 0;
+	if (c->refusals->n)
+		return 0;
+	fd = e->in_flight >= 0 ? fcntl(e->in_flight, F_DUPFD_CLOEXEC, 0)
+			       : (int)syscall(SYS_pidfd_getfd, e->t->pidfd, e->fd, 0);
+	if (fd < 0)
+		return err_sys(err, -errno, "cannot duplicate a message queue");
+	r = queue_attr(fd, &attr, err);
+	return r < 0 || !attr.mq_curmsgs ? r : mqcontent_dump(c, f, attr.mq_curmsgs, err);
 }
 
 /* ---- restore ---- */
@@ -157,6 +176,7 @@ static int check_existing(struct restore_ctx *c, const Cpx__File *f, const char 
 	const Cpx__Mqueue *b = f->mqueue;
 	struct mq_attr attr = {0};
 	int r = queue_attr(fd, &attr, err);
+	pid_t user = 0;
 
 	if (r < 0)
 		return r;
@@ -164,11 +184,13 @@ static int check_existing(struct restore_ctx *c, const Cpx__File *f, const char 
 		return files_refuse_restore(c, f, "message queue",
 					    "cannot be restored: '/%s' is of another size now",
 					    name);
-	if (attr.mq_curmsgs)
+	if (attr.mq_curmsgs || f->mqueue->n_message)
+		user = mqcontent_user(c, fd);
+	if (user)
 		return files_refuse_restore(c, f, "message queue",
-					    "cannot be restored: there are messages in '/%s' "
-					    "already: another process uses it",
-					    name);
+					    "cannot be restored: there are messages in '/%s', and "
+					    "process %d uses it",
+					    name, user);
 	return 0;
 }
 
@@ -217,12 +239,6 @@ static int queue_make(struct restore_ctx *c, const char *name, const Cpx__Mqueue
 		return fd;
 	close(fd);
 	return r;
-}
-
-static bool is_sibling(const Cpx__File *a, const Cpx__File *b)
-{
-	return b->mqueue && b->mqueue->ino == a->mqueue->ino &&
-	       b->mqueue->unlinked == a->mqueue->unlinked;
 }
 
 /* All that the tree has of one queue, of which fd is a description of ours. */
@@ -279,9 +295,22 @@ static int mqueue_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, s
 		return fd;
 	_cleanup_close_ int own = fd;
 
-	r = open_siblings(c, f, own, err);
+	r = mqcontent_clear(c, b, own, err);
+	if (r == 0)
+		r = open_siblings(c, f, own, err);
 	*ret_fd = c->file_fd[files_index(c, f)];
 	return r;
+}
+
+/* With a descriptor of our own, whatever those of the tree may do. */
+static int mqueue_fill(struct restore_ctx *c, const Cpx__File *f, struct err *err)
+{
+	_cleanup_close_ int fd = -1;
+
+	if (!f->mqueue->n_message)
+		return 0;
+	fd = file_reopen(c, c->file_fd[files_index(c, f)], O_WRONLY | O_NONBLOCK, err);
+	return fd < 0 ? fd : mqcontent_fill(f->mqueue, fd, err);
 }
 
 const struct file_ops mqueue_file_ops = {
@@ -289,6 +318,8 @@ const struct file_ops mqueue_file_ops = {
 	.body = mqueue_body,
 	.match = mqueue_match,
 	.dump = mqueue_dump,
+	.complete = mqueue_complete,
 	.check = mqueue_check,
 	.open = mqueue_open,
+	.fill = mqueue_fill,
 };

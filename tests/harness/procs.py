@@ -102,7 +102,8 @@ def remove_file(path):
 
 
 REMOVE = {"sem": lambda n: remove_sysv(libc.semctl, n), "msg": lambda n: remove_sysv(libc.msgctl, n),
-          "shm": lambda n: remove_sysv(libc.shmctl, n), "file": remove_file}
+          "shm": lambda n: remove_sysv(libc.shmctl, n), "file": remove_file,
+          "mq": lambda name: libc.mq_unlink(b"/" + name.encode())}
 
 
 def remove_left(path):

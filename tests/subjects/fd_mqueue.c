@@ -52,7 +52,7 @@ static void set_up(void)
 
 	snprintf(name, sizeof(name), "cpx-subject-%d", getpid());
 	snprintf(gone, sizeof(gone), "cpx-gone-%d", getpid());
-	rw = queue_open(name, O_CREAT | O_EXCL | O_RDWR | O_NONBLOCK, &attr);
+	rw = queue_open(subject_left("mq", name), O_CREAT | O_EXCL | O_RDWR | O_NONBLOCK, &attr);
 	reader = queue_open(name, O_RDONLY, NULL);
 	writer = queue_open(name, O_WRONLY, NULL);
 	MUST(fcntl(writer, F_SETFD, 0));

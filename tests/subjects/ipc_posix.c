@@ -21,9 +21,9 @@ static void make(struct pair *p, const char *prefix)
 
 	snprintf(p->name, sizeof(p->name), "/cpx-%s-%d", prefix, getpid());
 	snprintf(path, sizeof(path), "/dev/shm%s", p->name);
-	subject_file(path);
+	subject_left("file", path);
 	snprintf(path, sizeof(path), "/dev/shm/sem.%s", p->name + 1);
-	subject_file(path);
+	subject_left("file", path);
 	p->sem = sem_open(p->name, O_CREAT | O_EXCL, 0600, 3);
 	CHECK(p->sem != SEM_FAILED, "%s", strerror(errno));
 	fd = MUST(shm_open(p->name, O_CREAT | O_EXCL | O_RDWR, 0640));

@@ -230,12 +230,13 @@ void subject_line(const char *file, const char *prefix, char *buf, size_t size)
 		fclose(f);
 }
 
-static void note_left(const char *kind, const char *what)
+const char *subject_left(const char *kind, const char *what)
 {
 	FILE *f = fopen(subject_path("left"), "ae");
 	int n = f ? fprintf(f, "%s %s\n", kind, what) : 0;
 
 	CHECK(n > 0 && fclose(f) == 0, "%s", strerror(errno));
+	return what;
 }
 
 int subject_sysv(const char *kind, int id)
@@ -243,14 +244,8 @@ int subject_sysv(const char *kind, int id)
 	char number[16];
 
 	snprintf(number, sizeof(number), "%d", id);
-	note_left(kind, number);
+	subject_left(kind, number);
 	return id;
-}
-
-const char *subject_file(const char *path)
-{
-	note_left("file", path);
-	return path;
 }
 
 static uint32_t next_random(uint32_t *x)

@@ -69,8 +69,8 @@ void subject_line(const char *file, const char *prefix, char *buf, size_t size);
 /* A SysV object that outlives its processes: kind is "sem", "msg" or "shm". The harness removes what is
  * left under this id, also in the namespace that the subject was started in. Returns id. */
 int subject_sysv(const char *kind, int id);
-/* The same of a file outside of the subject's directory; returns path. */
-const char *subject_file(const char *path);
+/* The same of a "file" outside of the subject's directory, or the name of a POSIX message queue ("mq"). Returns what. */
+const char *subject_left(const char *kind, const char *what);
 
 /* Reproducible bytes. */
 void subject_pattern(void *buf, size_t len, uint32_t seed);
