@@ -10,7 +10,8 @@
 #define SUBMITTED_MAX (1U << 28) /* src/res/uring.c */
 #define KNOWN_FLAGS                                                                                \
 	(IORING_SETUP_SQE128 | IORING_SETUP_CQE32 | IORING_SETUP_SINGLE_ISSUER |                   \
-	 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_NO_SQARRAY)
+	 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_NO_SQARRAY | IORING_SETUP_SQPOLL |             \
+	 IORING_SETUP_SQ_AFF)
 
 bool rings_fit(const struct image *im, const Cpx__Vma *v)
 {
@@ -49,7 +50,7 @@ bool rings_are_sound(const struct image *im, const Cpx__File *f)
 	if (!b)
 		return true;
 	if (b->flags & ~KNOWN_FLAGS || b->submitted > SUBMITTED_MAX ||
-	    b->n_overflow > b->submitted)
+	    b->n_overflow > b->submitted || (b->flags & IORING_SETUP_SQPOLL && b->n_overflow))
 		return false;
 	if (!is_power_of_2(b->sq_entries) || !is_power_of_2(b->cq_entries) ||
 	    b->cq_entries < b->sq_entries || !has_thread(im, b->owner))

@@ -388,6 +388,7 @@ static const struct rule uring_rules[] = {
 	COUNT(Cpx__Uring, buffer, 0, 1 << 14),	/* IORING_MAX_REG_BUFFERS */
 	COUNT(Cpx__Uring, file, 0, 1 << 20),	/* IORING_MAX_FIXED_FILES */
 	COUNT(Cpx__Uring, slot, 0, 1 << 20),
+	RANGE(Cpx__Uring, sq_cpu, 0, 8191), /* largest CONFIG_NR_CPUS */
 	END,
 };
 

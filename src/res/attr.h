@@ -59,6 +59,12 @@ struct attr_self {
  * attrs_restore_release(). */
 int attr_self_get(struct restore_ctx *c, const struct attr_self **ret, struct err *err);
 
+/* creds.c: has a thread the ids that all threads start with? */
+bool creds_has_own_ids(const struct restore_ctx *c, const Cpx__Creds *cr, const struct attr_self *own);
+/* For the moment, the effective capabilities that it will have in the end; and back. */
+void creds_lend(struct batch *b, const Cpx__Creds *cr, const struct attr_self *own);
+void creds_take_back(struct batch *b, const struct attr_self *own);
+
 /* Will we have this capability: in the user namespace of the tree; in the initial one (capable() in
  * the kernel), which a user namespace never gives. Both false when that cannot be found out. */
 bool attr_can(struct restore_ctx *c, int cap);

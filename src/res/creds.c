@@ -332,6 +332,22 @@ static void give_caps(struct batch *b, uint64_t inheritable, uint64_t permitted,
 		   batch_in(b, data, sizeof(data)));
 }
 
+bool creds_has_own_ids(const struct restore_ctx *c, const Cpx__Creds *cr, const struct attr_self *own)
+{
+	return has_same_uids(cr, own) && has_same_gids(cr, own) &&
+	       (c->in_user_ns || has_same_groups(cr, own));
+}
+
+void creds_lend(struct batch *b, const Cpx__Creds *cr, const struct attr_self *own)
+{
+	give_caps(b, own->inheritable, own->permitted, cr->cap_effective & own->permitted);
+}
+
+void creds_take_back(struct batch *b, const struct attr_self *own)
+{
+	give_caps(b, own->inheritable, own->permitted, own->effective);
+}
+
 static void give_bounding(struct batch *b, const Cpx__Creds *cr, const struct attr_self *own)
 {
 	uint64_t drop = own->bounding & ~wanted_bounding(cr, own);

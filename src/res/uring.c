@@ -6,7 +6,7 @@
  *
  * No request may be in flight. The kernel does not say, so they are counted: each has one result. A
  * ring whose requests may have had several or none (multishot, zero-copy, CQE_SKIP_SUCCESS) cannot be
- * counted and is refused, as are SQPOLL, IOPOLL, NO_MMAP, provided buffers, restrictions and
+ * counted and is refused, as are IOPOLL, NO_MMAP, provided buffers, restrictions and
  * personalities (where these can be seen).
  *
  * The kernel's counters can only be brought up by requests (uringmake.c), so their number is limited.
@@ -113,11 +113,6 @@ static int read_sizes(struct uring_look *l, struct err *err)
 		return ++l->c->npassing, refuse_ring(l, "the kernel is at work on it", err);
 	l->b->sq_entries = sq + 1;
 	l->b->cq_entries = cq + 1;
-	if (strstr(l->info, "\nSqThread:\t") && !strstr(l->info, "\nSqThread:\t-1\n"))
-		return refuse_ring(l,
-				   "it has a thread of the kernel (IORING_SETUP_SQPOLL), which is "
-				   "not supported yet",
-				   err);
 	if (strstr(l->info, "\nNAPI:\tenabled"))
 		return refuse_ring(l, "it polls the network (IORING_REGISTER_NAPI)", err);
 	return 0;
@@ -320,7 +315,7 @@ static int dump_steps(struct uring_look *l, struct err *err)
 	static int (*const steps[])(struct uring_look *l, struct err *err) = {
 		read_sizes,	    refuse_disabled, view,	uring_look,
 		read_personalities, read_overflow,   count,	read_lost,
-		uring_read_registered, uring_read_slots, read_memory,
+		uring_read_thread,     uring_read_registered, uring_read_slots, read_memory,
 	};
 	int r = 0;
 

@@ -63,6 +63,16 @@ struct uring_look {
  * sets is_refused if it has state that cannot be carried. */
 int uring_look(struct uring_look *l, struct err *err);
 
+/* ---- uringpoll.c: rings with a thread of the kernel (SQPOLL) ---- */
+
+/* Notes the thread, and refuses what it may be at. */
+int uring_read_thread(struct uring_look *l, struct err *err);
+int uring_thread_complete(struct dump_ctx *c, Cpx__File *f, struct err *err);
+int uring_thread_check(struct restore_ctx *c, const Cpx__File *f, struct err *err);
+/* Makes the ring in the thread of the task, at number fd there and in us. */
+int uring_thread_make(const struct rings_host *h, const Cpx__File *f, const Cpx__Task *task,
+		      uint32_t flags, int fd, struct err *err);
+
 /* ---- uringref.c ---- */
 
 /* Notes the registered buffers and counts the files. */

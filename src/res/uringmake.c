@@ -20,8 +20,10 @@
 #include "res/aio.h"
 
 #include <linux/futex.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 
 struct maker {
 	const struct rings_host *h;
@@ -34,6 +36,8 @@ struct maker {
 	struct uring_view view;
 	uint64_t at; /* address of the heads and tails in the owner's memory */
 };
+
+#define THREAD_FLAGS (uint32_t)(IORING_SETUP_SQPOLL | IORING_SETUP_SQ_AFF)
 
 /* ---- checking and opening ---- */
 
@@ -64,11 +68,13 @@ static const char *why_unmakable(const struct io_uring_params *p, int fd)
 
 int uring_check(struct restore_ctx *c, const Cpx__File *f, struct err *err)
 {
-	struct io_uring_params p = {.flags = f->uring->flags};
+	struct io_uring_params p = {.flags = f->uring->flags & ~THREAD_FLAGS};
 	_cleanup_close_ int fd = (int)syscall(SYS_io_uring_setup, 1, &p);
 	const char *why = why_unmakable(&p, fd);
 
-	return why ? files_refuse_restore(c, f, "io_uring", "cannot be restored: %s", why) : 0;
+	if (why)
+		return files_refuse_restore(c, f, "io_uring", "cannot be restored: %s", why);
+	return uring_thread_check(c, f, err);
 }
 
 static uint32_t flags_for(const Cpx__Uring *b)
@@ -77,17 +83,27 @@ static uint32_t flags_for(const Cpx__Uring *b)
 
 	if (flags & IORING_SETUP_DEFER_TASKRUN)
 		flags |= IORING_SETUP_TASKRUN_FLAG;
-	return flags & IORING_SETUP_SINGLE_ISSUER ? flags | IORING_SETUP_R_DISABLED : flags;
+	if (flags & IORING_SETUP_SINGLE_ISSUER && !(flags & IORING_SETUP_SQPOLL))
+		flags |= IORING_SETUP_R_DISABLED;
+	return flags;
+}
+
+/* What stands in for one that its task must make itself. */
+static int stand_in(void)
+{
+	return eventfd(0, EFD_CLOEXEC);
 }
 
 int uring_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, struct err *err)
 {
 	struct io_uring_params p;
 
-	return anon_finish(
-		c, f,
-		uring_scratch(f->uring->sq_entries, f->uring->cq_entries, flags_for(f->uring), &p),
-		ret_fd, err);
+	return anon_finish(c, f,
+			   f->uring->flags & IORING_SETUP_SQPOLL
+				   ? stand_in()
+				   : uring_scratch(f->uring->sq_entries, f->uring->cq_entries,
+						   flags_for(f->uring), &p),
+			   ret_fd, err);
 }
 
 /* ---- calls in a thread ---- */
@@ -112,7 +128,7 @@ static struct batch begin(const struct maker *m, uint32_t tid)
 static int look(struct maker *m, struct err *err)
 {
 	_cleanup_close_ int fd = uring_scratch(m->b->sq_entries, m->b->cq_entries,
-					       flags_for(m->b), &m->params);
+					       flags_for(m->b) & ~THREAD_FLAGS, &m->params);
 	int r;
 
 	if (fd < 0)
@@ -127,7 +143,7 @@ static int enable(const struct maker *m, struct err *err)
 {
 	struct batch b = begin(m, m->b->owner);
 
-	if (!(m->b->flags & IORING_SETUP_SINGLE_ISSUER))
+	if (!(flags_for(m->b) & IORING_SETUP_R_DISABLED))
 		return 0;
 	BATCH_CALL(&b, SYS_io_uring_register, m->fd, IORING_REGISTER_ENABLE_RINGS);
 	return run(m, m->b->owner, &b, "enable it", err);
@@ -190,10 +206,15 @@ static void add_to_word(const struct maker *m, struct batch *b, uint32_t offset,
 		   m->at + offset, op);
 }
 
-static void add_round(const struct maker *m, struct batch *b, uint32_t n, bool is_taken)
+/* kept: results that are there already. A thread of the kernel is waited for. */
+static void add_round(const struct maker *m, struct batch *b, uint32_t n, uint32_t kept, bool is_taken)
 {
 	add_to_word(m, b, m->params.sq_off.tail, n);
-	BATCH_CALL(b, SYS_io_uring_enter, m->fd, n, 0, 0, 0, 0);
+	if (m->b->flags & IORING_SETUP_SQPOLL)
+		BATCH_CALL(b, SYS_io_uring_enter, m->fd, n, kept + n,
+			   IORING_ENTER_GETEVENTS | IORING_ENTER_SQ_WAKEUP, 0, 0);
+	else
+		BATCH_CALL(b, SYS_io_uring_enter, m->fd, n, 0, 0, 0, 0);
 	if (is_taken)
 		add_to_word(m, b, m->params.cq_off.head, n);
 }
@@ -208,6 +229,7 @@ static uint32_t next_round(uint32_t left, uint32_t entries)
 
 static int do_nothing(const struct maker *m, uint32_t left, bool is_taken, struct err *err)
 {
+	uint32_t kept = 0;
 	int r = 0;
 
 	while (left && r == 0) {
@@ -216,7 +238,8 @@ static int do_nothing(const struct maker *m, uint32_t left, bool is_taken, struc
 		while (left && !batch_is_tight(&b, 3, 64)) {
 			uint32_t n = next_round(left, m->b->sq_entries);
 
-			add_round(m, &b, n, is_taken);
+			add_round(m, &b, n, kept, is_taken);
+			kept += is_taken ? 0 : n;
 			left -= n;
 		}
 		r = run(m, m->b->owner, &b, "bring its counters up", err);
@@ -295,6 +318,15 @@ static bool is_word_equal(const struct maker *m, uint32_t offset)
 	return memcmp(m->view.rings + offset, m->b->rings.data + offset, 4) == 0;
 }
 
+/* The kernel's thread gives its results before it says what it has taken. */
+static void await_head(const struct maker *m)
+{
+	const struct timespec step = {.tv_nsec = 50000};
+
+	for (int i = 0; i < 20000 && !is_word_equal(m, m->params.sq_off.head); i++)
+		nanosleep(&step, NULL);
+}
+
 /* Everything but what the kernel keeps there itself. */
 static int write_memory(const struct maker *m, struct err *err)
 {
@@ -305,6 +337,7 @@ static int write_memory(const struct maker *m, struct err *err)
 	copy_word(m, m->params.cq_off.head);
 	copy_word(m, m->params.cq_off.flags);
 	copy_word(m, m->params.sq_off.tail);
+	await_head(m);
 	if (!is_word_equal(m, m->params.sq_off.head) || !is_word_equal(m, m->params.cq_off.tail))
 		return err_set(err, -EIO,
 			       "its counters cannot be brought to what they were: they are %u and %u",
@@ -410,8 +443,12 @@ static int make_steps(struct maker *m, struct err *err)
 		write_memory, register_files, register_buffers, register_eventfd,
 		register_slots,
 	};
-	int r = look(m, err);
+	int r = 0;
 
+	if (m->b->flags & IORING_SETUP_SQPOLL)
+		r = uring_thread_make(m->h, m->f, m->task, flags_for(m->b), m->fd, err);
+	if (r == 0)
+		r = look(m, err);
 	if (r == 0)
 		r = find_words(m, err);
 	for (size_t i = 0; i < ARRAY_SIZE(steps) && r == 0; i++)

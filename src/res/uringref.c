@@ -369,6 +369,8 @@ int uring_complete(struct dump_ctx *c, Cpx__File *f, struct err *err)
 		return 0;
 	r = check_map(c, f, err);
 	if (r == 0)
+		r = uring_thread_complete(c, f, err);
+	if (r == 0)
 		r = resolve_eventfd(c, f, err);
 	if (r == 0)
 		r = check_slots(c, f, err);

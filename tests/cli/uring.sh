@@ -12,7 +12,7 @@ unharmed
 verdict
 ended
 
-hold sqpoll restricted provided severalevents lostfile unmapped
+hold restricted provided severalevents lostfile unmapped
 remember
 run cpx dump $pid -o image
 unharmed

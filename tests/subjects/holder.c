@@ -286,11 +286,6 @@ static int uring_with(unsigned op, const void *arg, unsigned n)
 	return syscall(SYS_io_uring_register, fd, op, arg, n) < 0 ? -1 : fd;
 }
 
-static int uring_sqpoll(void)
-{
-	return uring(IORING_SETUP_SQPOLL);
-}
-
 static int uring_restricted(void)
 {
 	struct io_uring_restriction r = {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_NOP};
@@ -346,7 +341,7 @@ static const struct {
 	{"vfork", vforked}, {"fired", fired}, {"outsider", vforked},
 	{"nomunmap", no_munmap}, {"nosigaction", no_sigaction}, {"noclone", no_clone}, {"nomknod", no_mknod}, {"listener", listener},
 	{"strict", strict}, {"hiddenldt", hidden_ldt}, {"dispatch", dispatch}, {"keys", keys},
-	{"aiopoll", aio_poll}, {"aiochild", aio_child}, {"sqpoll", uring_sqpoll}, {"restricted", uring_restricted},
+	{"aiopoll", aio_poll}, {"aiochild", aio_child}, {"restricted", uring_restricted},
 	{"provided", uring_provided}, {"severalevents", uring_event}, {"lostfile", uring_file}, {"unmapped", uring_unmapped},
 };
 

@@ -86,8 +86,10 @@ static inline void ring_publish(struct ring *r)
 
 static inline int ring_enter(struct ring *r, unsigned submit, unsigned wait)
 {
+	unsigned wake = r->p.flags & IORING_SETUP_SQPOLL ? IORING_ENTER_SQ_WAKEUP : 0;
+
 	return (int)syscall(SYS_io_uring_enter, r->fd, submit, wait,
-			    wait ? IORING_ENTER_GETEVENTS : 0, NULL, 0);
+			    wake | (wait ? IORING_ENTER_GETEVENTS : 0), NULL, 0);
 }
 
 static inline void ring_nop(struct ring *r, uint64_t user_data)
