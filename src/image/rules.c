@@ -278,6 +278,12 @@ static const struct rule pipe_rules[] = {
 	END,
 };
 
+static const struct rule proc_file_rules[] = {
+	RANGE(Cpx__ProcFile, pid, 1, PID_MAX),
+	TEXT(Cpx__ProcFile, path, 0, PATH_LIMIT - 64),
+	END,
+};
+
 static const struct rule external_rules[] = {
 	RANGE(Cpx__External, fd, 0, FD_LIMIT - 1),
 	TEXT(Cpx__External, path, 0, PATH_LIMIT),
@@ -448,6 +454,7 @@ static const struct {
 	{&cpx__pipe__descriptor, pipe_rules},
 	{&cpx__unix_socket__descriptor, socket_rules},
 	{&cpx__external__descriptor, external_rules},
+	{&cpx__proc_file__descriptor, proc_file_rules},
 	{&cpx__unix_file__descriptor, unix_file_rules},
 	{&cpx__unix_message__descriptor, unix_message_rules},
 	{&cpx__netlink__descriptor, netlink_rules},

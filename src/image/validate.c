@@ -495,7 +495,7 @@ static bool has_one_body(const Cpx__File *f)
 	return !!f->regular + !!f->directory + !!f->pipe + !!f->chardev + !!f->unix_socket +
 		       !!f->terminal + !!f->memfd + !!f->path_only + !!f->eventfd +
 		       !!f->timerfd + !!f->signalfd + !!f->epoll + !!f->inotify +
-		       !!f->pidfd + !!f->pty_master + !!f->mqueue + !!f->netlink + !!f->uring ==
+		       !!f->pidfd + !!f->pty_master + !!f->mqueue + !!f->proc_file + !!f->netlink + !!f->uring ==
 	       1;
 }
 
@@ -524,6 +524,9 @@ static int check_content(const struct image *im, const Cpx__File *f, struct err 
 	}
 	if (f->pidfd && f->pidfd->pid && !id_map_find(&im->private->tids, f->pidfd->pid))
 		return bad(err, "File", f->id, "is of a process that is not there");
+	if (f->proc_file && !f->proc_file->dead &&
+	    !id_map_find(&im->private->tids, f->proc_file->pid))
+		return bad(err, "File", f->id, "is in /proc, of a process that is not there");
 	for (size_t i = 0; f->epoll && i < f->epoll->n_item; i++)
 		if (!image_file(im, f->epoll->item[i]->file))
 			return bad(err, "File", f->id, "watches a File that is not there");

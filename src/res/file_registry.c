@@ -10,6 +10,7 @@ const struct file_ops *const file_registry[] = {
 	&terminal_file_ops,
 	&chardev_file_ops,
 	&pidfd_file_ops,
+	&procfile_file_ops,
 	&memfd_file_ops,
 	&regular_file_ops,
 	&directory_file_ops,

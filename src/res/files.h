@@ -315,11 +315,16 @@ bool epoll_needs(const struct restore_ctx *c, const Cpx__FdTable *table, const C
 
 /* ---- pidfd.c ---- */
 
-/* Before the registrations: adds the calls by which a task gets the pidfds that it or they need at
+/* Before the registrations: adds the calls by which a task gets the pidfds and files of /proc that it or they need at
  * c->file_fd[]'s numbers. *next: the index of the File to go on with; 1 when the batch is full. */
-int pidfd_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, size_t *next);
+int pidfd_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, size_t *next,
+		  struct err *err);
 
-extern const struct file_ops pathonly_file_ops, terminal_file_ops, chardev_file_ops, memfd_file_ops,
+/* ---- procfile.c ---- */
+/* At most 5 calls. */
+int procfile_install(struct batch *b, const Cpx__File *f, int at, struct err *err);
+
+extern const struct file_ops procfile_file_ops, pathonly_file_ops, terminal_file_ops, chardev_file_ops, memfd_file_ops,
 	regular_file_ops, directory_file_ops, pipe_file_ops, unix_file_ops,
 	epoll_file_ops, eventfd_file_ops, timerfd_file_ops, signalfd_file_ops, inotify_file_ops,
 	pidfd_file_ops, pty_file_ops, mqueue_file_ops, uring_file_ops, netlink_file_ops,

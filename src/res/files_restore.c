@@ -330,7 +330,7 @@ static int install_first(struct restore_ctx *c, const Cpx__FdTable *table, struc
 			 size_t *done, struct err *err)
 {
 	size_t registered = *done - MIN(*done, c->image->nfiles);
-	int r = pidfd_install(c, table, b, done);
+	int r = pidfd_install(c, table, b, done, err);
 
 	if (r == 0) {
 		r = epoll_install(c, table, b, &registered, err);

@@ -13,6 +13,7 @@
 #include "res/files.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -154,17 +155,26 @@ static void install_one(struct batch *b, const Cpx__File *f, int at)
 	BATCH_CALL(b, SYS_close, 0);
 }
 
-int pidfd_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, size_t *next)
+/* Is it of a process that had to be made first? */
+static bool is_late(const Cpx__File *f)
+{
+	return (f->pidfd && f->pidfd->pid) || (f->proc_file && !f->proc_file->dead);
+}
+
+int pidfd_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch *b, size_t *next,
+		  struct err *err)
 {
 	for (; *next < c->image->nfiles; (*next)++) {
 		const Cpx__File *f = c->image->file[*next];
 
-		if (!f->pidfd || !f->pidfd->pid ||
-		    (!has_file(table, f->id) && !epoll_needs(c, table, f)))
+		if (!is_late(f) || (!has_file(table, f->id) && !epoll_needs(c, table, f)))
 			continue;
-		if (batch_is_tight(b, 4, 0))
+		if (batch_is_tight(b, 5, PATH_MAX))
 			return 1;
-		install_one(b, f, c->file_fd[*next]);
+		if (f->pidfd)
+			install_one(b, f, c->file_fd[*next]);
+		else if (procfile_install(b, f, c->file_fd[*next], err) < 0)
+			return err->code;
 	}
 	return 0;
 }

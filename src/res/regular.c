@@ -8,8 +8,8 @@
  * same directory gets its old name back for the moment of opening it, so that /proc calls it as
  * before; one that lives elsewhere: hardlink.c. A file made with O_TMPFILE is made so again.
  *
- * Cannot keep: change and birth times, extended attributes of a ghost. Refused: files of /proc/PID,
- * memory objects of drivers that look like files, files whose name leads elsewhere now.
+ * Cannot keep: change and birth times, extended attributes of a ghost. Refused: memory
+ * objects of drivers that look like files, files whose name leads elsewhere now.
  */
 #include "res/objects.h"
 
@@ -40,14 +40,6 @@ static bool is_kernel_memory(dev_t dev)
 	struct stat st;
 
 	return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == dev;
-}
-
-static bool is_of_process(const char *path, int fd)
-{
-	struct statfs fs;
-
-	return strncmp(path, "/proc/", 6) == 0 && path[6] >= '0' && path[6] <= '9' && fd >= 0 &&
-	       fstatfs(fd, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC;
 }
 
 static int body_new(Cpx__File *f, const char *path, const struct stat *st, struct err *err)
@@ -130,9 +122,6 @@ static int dump_named(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f
 
 static int regular_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, struct err *err)
 {
-	if (is_of_process(p->link, p->dup))
-		return files_refuse(c, p, "file of /proc",
-				    "cannot be checkpointed: '%s' belongs to a process", p->link);
 	if (p->st.st_nlink == 0 && is_kernel_memory(p->st.st_dev))
 		return files_refuse(c, p, "kernel memory object",
 				    "cannot be checkpointed: '%s' has no name", p->link);

@@ -185,14 +185,14 @@ static void test_ghost_too_big(void **state)
 				   .refused = "fd 10 (deleted file): cannot be checkpointed"});
 }
 
-static void replaced_setup(int task)
+static void proc_setup(int task)
 {
-	place(open("/proc/self/stat", O_RDONLY), 10);
+	place(open("/proc/self/maps", O_RDONLY), 10);
 }
 
 static void test_proc_refused(void **state)
 {
-	stage_play(&(struct scene){.setup = replaced_setup, .refused = "fd 10 (file of /proc)"});
+	stage_play(&(struct scene){.setup = proc_setup, .refused = "fd 10 (file of /proc)"});
 }
 
 /* ---- many descriptors, shared by tasks ---- */
