@@ -343,6 +343,13 @@ static const struct rule socket_option_rules[] = {
 	END,
 };
 
+static const struct rule mq_notify_rules[] = {
+	RANGE(Cpx__MqNotify, pid, 1, PID_MAX),
+	RANGE(Cpx__MqNotify, kind, 0, 1),
+	RANGE(Cpx__MqNotify, signo, 0, NSIG_MAX),
+	END,
+};
+
 static const struct rule mq_message_rules[] = {
 	RANGE(Cpx__MqMessage, priority, 0, 32767), /* MQ_PRIO_MAX of linux/limits.h */
 	BYTES(Cpx__MqMessage, text, 0, 1 << 24),
@@ -468,6 +475,7 @@ static const struct {
 	{&cpx__pty_master__descriptor, pty_rules},
 	{&cpx__mqueue__descriptor, mqueue_rules},
 	{&cpx__mq_message__descriptor, mq_message_rules},
+	{&cpx__mq_notify__descriptor, mq_notify_rules},
 	{&cpx__ipc_perm__descriptor, ipc_perm_rules},
 	{&cpx__sem_set__descriptor, sem_set_rules},
 	{&cpx__msg_queue__descriptor, msg_queue_rules},

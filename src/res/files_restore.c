@@ -423,6 +423,8 @@ static int check_call(const struct call *call, struct err *err)
 		return err_sys(err, call->ret, "fd %d: cannot be given its timer", fd);
 	if (call->nr == SYS_ioctl) /* of a terminal: another one may not know or allow it */
 		return 0;
+	if (call->nr == SYS_mq_notify)
+		return err_sys(err, call->ret, "fd %d: cannot be told of messages again", fd);
 	if (call->nr == SYS_openat || (call->nr == SYS_fcntl && call->arg[1] == F_SETLEASE))
 		return lease_check_call(call, err);
 	if (call->nr == SYS_fcntl && call->arg[1] == F_SETLK &&

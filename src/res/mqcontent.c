@@ -77,12 +77,12 @@ static int run(struct reading *r, struct err *err)
 }
 
 /* Whether the task may copy so: tried with a call that gives its own PID. */
-static int may_copy(struct reading *r, bool *ret, struct err *err)
+int mqcontent_may_copy(struct tracee *t, bool *ret, struct err *err)
 {
+	struct reading reading = {.t = t, .b = tracee_batch(t)}, *r = &reading;
 	unsigned call;
 	int x;
 
-	r->b = tracee_batch(r->t);
 	call = BATCH_CALL(&r->b, SYS_getpid);
 	BATCH_CALL(&r->b, SYS_getpid);
 	add_copies(r, call, call + 1, 5, 1);
@@ -169,7 +169,7 @@ static int take_messages(struct reading *r, struct err *err)
 }
 
 /* The lowest number that is free, which is what open(2) gives. */
-static int free_fd(struct dump_ctx *c, const struct tracee *t, int *ret, struct err *err)
+int mqcontent_free_fd(struct dump_ctx *c, const struct tracee *t, int *ret, struct err *err)
 {
 	_cleanup_close_ int dir = -1;
 	_cleanup_free_ int *fd = NULL;
@@ -201,7 +201,7 @@ static const char *find_obstacle(struct reading *r)
 static int read_all(struct reading *r, struct err *err)
 {
 	bool is_possible;
-	int x = may_copy(r, &is_possible, err);
+	int x = mqcontent_may_copy(r->t, &is_possible, err);
 
 	if (x < 0)
 		return x;
@@ -231,7 +231,7 @@ int mqcontent_dump(struct dump_ctx *c, Cpx__File *f, size_t n, struct err *err)
 	if (obstacle)
 		return refuse_content(&r, obstacle);
 	if ((f->flags & O_ACCMODE) != O_RDWR)
-		x = free_fd(c, e->t, &r.own_fd, err);
+		x = mqcontent_free_fd(c, e->t, &r.own_fd, err);
 	return x < 0 ? x : read_all(&r, err);
 }
 

@@ -5,10 +5,9 @@
  *
  * Carried: name, limits, mode and owner, access mode, O_NONBLOCK. A queue that is still there is
  * opened again, one that is not (after a reboot, in a new IPC namespace) is made.
- * Reads mq_getattr(3), and what read(2) of the descriptor shows (mqueue_read_file() in
- * ipc/mqueue.c) at a position of our own.
+ * Reads mq_getattr(3).
  *
- * What is in it: mqcontent.c. Refused: mq_notify(3), whose value is not shown.
+ * What is in it: mqcontent.c; who is to be told: mqnotify.c.
  */
 #include "res/mqcontent.h"
 
@@ -62,22 +61,6 @@ static void queue_name(const struct fd_probe *p, char *buf, size_t size)
 		buf[len - (sizeof(deleted) - 1)] = '\0';
 }
 
-/* Is a notification asked for? Only a description that can be read says so. */
-static int read_notify(const struct fd_probe *p, bool *ret, struct err *err)
-{
-	_cleanup_close_ int own = -1;
-	char text[256] = "", link[48];
-	const char *pid;
-
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", p->dup);
-	own = open(link, O_RDONLY | O_CLOEXEC);
-	if (pread(own < 0 ? p->dup : own, text, sizeof(text) - 1, 0) < 0)
-		return err_sys(err, -errno, "cannot read the state of a message queue");
-	pid = strstr(text, "NOTIFY_PID:");
-	*ret = pid && atoi(pid + strlen("NOTIFY_PID:")) != 0;
-	return 0;
-}
-
 /* Of the IPC namespace in which cpx, and a restore, finds names. */
 static bool is_under_its_name(const struct fd_probe *p, const char *name)
 {
@@ -89,18 +72,8 @@ static bool is_under_its_name(const struct fd_probe *p, const char *name)
 }
 
 static int refuse_state(struct dump_ctx *c, const struct fd_probe *p, const Cpx__Mqueue *b,
-			const char *name, struct err *err)
+			const char *name)
 {
-	bool is_notified = false;
-	int r = read_notify(p, &is_notified, err);
-
-	if (r < 0)
-		return r;
-	if (is_notified)
-		return files_refuse(c, p, "message queue",
-				    "cannot be checkpointed: somebody waits for a message in '/%s' "
-				    "by mq_notify(3)",
-				    name);
 	if (!b->unlinked && !is_under_its_name(p, name))
 		return files_refuse(c, p, "message queue",
 				    "cannot be checkpointed: '/%s' leads to another queue", name);
@@ -112,6 +85,7 @@ static int mqueue_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *
 	Cpx__Mqueue *b = f->mqueue = MSG_NEW(Cpx__Mqueue, cpx__mqueue__init);
 	struct mq_attr attr = {0};
 	char name[NAME_MAX + 1];
+	bool is_notified = false;
 	int r = b ? queue_attr(p->dup, &attr, err) : err_nomem(err);
 
 	if (r < 0)
@@ -126,8 +100,10 @@ static int mqueue_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *
 	queue_name(p, name, sizeof(name));
 	if (msg_set_bytes(&b->name, name, strlen(name)) < 0)
 		return err_nomem(err);
-	r = refuse_state(c, p, b, name, err);
-	if (r == 0 && (b->unlinked || attr.mq_curmsgs))
+	r = refuse_state(c, p, b, name);
+	if (r == 0)
+		r = mqnotify_is_on(p->dup, &is_notified, err);
+	if (r == 0 && (b->unlinked || attr.mq_curmsgs || is_notified))
 		r = files_watch_more(c, f, p->link, WATCH_DEVICE, p->st.st_dev, err);
 	return r;
 }
@@ -156,7 +132,11 @@ static int mqueue_complete(struct dump_ctx *c, Cpx__File *f, struct err *err)
 	if (fd < 0)
 		return err_sys(err, -errno, "cannot duplicate a message queue");
 	r = queue_attr(fd, &attr, err);
-	return r < 0 || !attr.mq_curmsgs ? r : mqcontent_dump(c, f, attr.mq_curmsgs, err);
+	if (r == 0)
+		r = mqnotify_dump(c, f, fd, attr.mq_curmsgs, err);
+	return r < 0 || !attr.mq_curmsgs || c->refusals->n
+		       ? r
+		       : mqcontent_dump(c, f, attr.mq_curmsgs, err);
 }
 
 /* ---- restore ---- */
@@ -313,6 +293,13 @@ static int mqueue_fill(struct restore_ctx *c, const Cpx__File *f, struct err *er
 	return fd < 0 ? fd : mqcontent_fill(f->mqueue, fd, err);
 }
 
+static int mqueue_settle(struct restore_ctx *c, const Cpx__File *f, const Cpx__Task *task, int fd,
+			 struct batch *b, struct err *err)
+{
+	mqnotify_settle(f->mqueue, task, fd, b);
+	return 0;
+}
+
 const struct file_ops mqueue_file_ops = {
 	.name = "message queue",
 	.body = mqueue_body,
@@ -322,4 +309,5 @@ const struct file_ops mqueue_file_ops = {
 	.check = mqueue_check,
 	.open = mqueue_open,
 	.fill = mqueue_fill,
+	.settle = mqueue_settle,
 };

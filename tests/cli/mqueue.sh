@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# A POSIX message queue with a notification, or with messages and somebody outside, is refused; one that is gone is
+# A POSIX message queue with messages or a notification, and somebody outside, is refused; one that is gone is
 # made again, and what is left in one is that of the image.
 . "$TESTS/harness/cli.sh"
 
