@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 
+#include <elf.h>
 #include <linux/audit.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -115,6 +116,10 @@ void arch_jump_loop(uint64_t code, uint64_t lane, uint64_t sp) __attribute__((no
 #define ARCH_LDT_CALL_SIZE 16
 /* What it is to be called with to set this descriptor (false: an empty one), ARCH_LDT_CALL_SIZE bytes. */
 bool arch_ldt_call(uint64_t descriptor, unsigned index, void *ret);
+
+/* A program that does nothing: position-independent code, entered at its beginning. */
+const void *arch_idle_code(size_t *ret_size);
+#define ARCH_ELF_MACHINE EM_X86_64
 
 /* arch_prctl(2): whether cpuid faults, and which parts of the extended state a process has asked for. */
 #define ARCH_NR_PRCTL		  158

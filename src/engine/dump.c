@@ -23,6 +23,7 @@ enum { PASSING_TRIES = 40 };
 
 static int look_ahead(struct session *s, struct err *err)
 {
+	landlock_prepare(&s->ctx, s->options->pid);
 	if (!s->is_exact)
 		preview_read(&s->ctx, s->options->pid, s->options->no_children);
 	return 0;

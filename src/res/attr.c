@@ -164,6 +164,7 @@ Cpx__Mm *attr_recall_mm(const struct dump_ctx *c, const struct tracee *t)
 
 void attrs_dump_release(struct dump_ctx *c)
 {
+	landlock_release(c);
 	if (!c->attrs)
 		return;
 	for (size_t i = 0; i < c->attrs->n; i++) {

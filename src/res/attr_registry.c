@@ -31,6 +31,7 @@ const struct attr_ops *const attr_registry[] = {
 	&creds_attr_ops,
 	&keyrings_attr_ops,
 	&lsm_attr_ops,
+	&landlock_attr_ops,
 	&no_new_privs_attr_ops,
 	&threadmem_attr_ops,
 	&semundo_attr_ops,

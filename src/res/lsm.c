@@ -142,16 +142,24 @@ static void text_of(const Cpx__LsmLabel *l, char buf[LABEL_MAX])
 }
 
 /* Is it what we, and so every new task, have? */
-static bool is_ours(const struct restore_ctx *c, const Cpx__LsmLabel *l)
+static bool is_ours(int proc_fd, const Cpx__LsmLabel *l)
 {
 	_cleanup_close_ int dir = -1;
 	char own[LABEL_MAX], wanted[LABEL_MAX];
 
-	if (!module_of(l) || !attribute_of(l) || proc_open(c->proc_fd, getpid(), 0, &dir, NULL) < 0)
+	if (!module_of(l) || !attribute_of(l) || proc_open(proc_fd, getpid(), 0, &dir, NULL) < 0)
 		return false;
 	read_label(dir, module_of(l), attribute_of(l), own, sizeof(own));
 	text_of(l, wanted);
 	return !strcmp(own, wanted);
+}
+
+bool lsm_is_like_us(int proc_fd, const Cpx__Thread *th)
+{
+	for (size_t i = 0; i < th->n_lsm; i++)
+		if (!is_ours(proc_fd, th->lsm[i]))
+			return false;
+	return true;
 }
 
 static bool is_confined(const Cpx__LsmLabel *l)
@@ -191,7 +199,7 @@ static int check_label(struct restore_ctx *c, const Cpx__Task *task, const Cpx__
 					   "cannot be restored: '%.200s' is of %s, which is not "
 					   "active on this machine",
 					   label, m->name);
-	if (is_active(c, m) && !is_ours(c, l) && !can_set())
+	if (is_active(c, m) && !is_ours(c->proc_fd, l) && !can_set())
 		return attr_refuse_restore(
 			c, task, "security label", err,
 			"cannot be restored: only since Linux 6.8 can '%.200s' be "
@@ -250,7 +258,7 @@ static int lsm_give(struct restore_ctx *c, enum give_stage stage, const Cpx__Tas
 	int r = 0;
 
 	for (size_t i = 0; stage == GIVE_LATE && i < th->n_lsm && r == 0; i++)
-		if (is_active(c, module_of(th->lsm[i])) && !is_ours(c, th->lsm[i]))
+		if (is_active(c, module_of(th->lsm[i])) && !is_ours(c->proc_fd, th->lsm[i]))
 			r = add_call(b, th->lsm[i], err);
 	return r;
 }

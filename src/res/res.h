@@ -30,6 +30,7 @@ struct dump_ctx {
 	struct file_table *files; /* open file descriptions found so far: res/files.c */
 	struct object_table *objects;
 	struct preview *preview;  /* res/preview.c: mappings as before the freeze; NULL: none */
+	struct witnesses *witnesses; /* res/landlock.c; NULL at first */
 	struct attr_cache *attrs; /* res/attr.c: what was read for several attributes; NULL at first */
 	size_t npassing;	/* of the refusals, those of a state that the tree leaves by itself in a moment */
 	const struct external_rules *external; /* ends outside of the tree that are accepted; NULL: none */
@@ -123,6 +124,8 @@ struct proc_status;
  * the one that speaks for the task. */
 int attr_status(struct dump_ctx *c, const struct tracee *t, const struct tracee_thread *thread,
 		const struct proc_status **ret, struct err *err);
+/* Before the freeze, to make it shorter: what is needed to find out about Landlock. */
+void landlock_prepare(struct dump_ctx *c, pid_t pid);
 /* Free what the attribute files keep in the contexts. */
 void attrs_dump_release(struct dump_ctx *c);
 void attrs_restore_release(struct restore_ctx *c);

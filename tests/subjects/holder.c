@@ -14,6 +14,7 @@
 #include <linux/io_uring.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -163,6 +164,21 @@ static int vforked(void)
 static int keys(void)
 {
 	return syscall(SYS_add_key, "user", "cpx-test", "x", 1, KEY_SPEC_PROCESS_KEYRING) < 0 ? -1 : vforked();
+}
+
+/* Rules that forbid to make sockets' files, by which nobody is hindered. Of a thread that does nothing else. */
+static int landlocked(void)
+{
+	struct {
+		uint64_t handled_access_fs;
+	} attr = {.handled_access_fs = 1 << 9 /* LANDLOCK_ACCESS_FS_MAKE_SOCK */};
+	int rules = syscall(444 /* landlock_create_ruleset */, &attr, sizeof(attr), 0);
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (rules < 0 || syscall(446 /* landlock_restrict_self */, rules, 0) < 0)
+		return -1;
+	close(rules);
+	return vforked();
 }
 
 /* ---- seccomp: no descriptors but one of /dev/null, or that of a listener ---- */
@@ -340,6 +356,7 @@ static const struct {
 	{"queued", queued}, {"unixpath", unix_path}, {"hasty", unix_hasty}, {"reset", unix_reset}, {"proc", proc_file},
 	{"vfork", vforked}, {"fired", fired}, {"outsider", vforked},
 	{"nomunmap", no_munmap}, {"nosigaction", no_sigaction}, {"noclone", no_clone}, {"nomknod", no_mknod}, {"listener", listener},
+	{"landlock", landlocked},
 	{"strict", strict}, {"hiddenldt", hidden_ldt}, {"dispatch", dispatch}, {"keys", keys},
 	{"aiopoll", aio_poll}, {"aiochild", aio_child}, {"restricted", uring_restricted},
 	{"provided", uring_provided}, {"severalevents", uring_event}, {"lostfile", uring_file}, {"unmapped", uring_unmapped},
