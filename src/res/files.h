@@ -117,7 +117,9 @@ struct file_table {
 /* The table of the context, made at the first call. NULL: no memory. */
 struct file_table *files_table_of(struct dump_ctx *c);
 bool files_tree_has(const struct dump_ctx *c, pid_t pid);
+bool files_tree_has_thread(const struct dump_ctx *c, pid_t tid); /* leaders and zombies, too */
 struct file_entry *files_entry(const struct dump_ctx *c, const Cpx__File *f);
+bool files_table_has(const Cpx__FdTable *t, uint32_t file);
 /* The File id that a table (which may be NULL) has at a number, 0: none. */
 uint32_t files_at(const Cpx__FdTable *t, uint32_t fd);
 

@@ -34,15 +34,6 @@ static bool pidfd_match(const struct fd_probe *p)
 
 /* ---- dump ---- */
 
-static bool has_thread(const struct dump_ctx *c, pid_t tid)
-{
-	for (size_t i = 0; c->tree && i < c->tree->n; i++)
-		for (size_t k = 0; k < c->tree->task[i]->nthreads; k++)
-			if (c->tree->task[i]->thread[k].tid == tid)
-				return true;
-	return false;
-}
-
 static void dump_exit(const struct fd_probe *p, Cpx__PidFd *b)
 {
 	struct kabi_pidfd_info info = {.mask = KABI_PIDFD_INFO_EXIT};
@@ -63,7 +54,7 @@ static int dump_pid(struct dump_ctx *c, const struct fd_probe *p, Cpx__PidFd *b,
 	if (!proc_field_u64(info, "Pid", 10, &pid))
 		return err_set(err, -EBADMSG, "fdinfo shows no Pid");
 	b->pid = pid;
-	if (files_tree_has(c, pid) || (p->flags & O_EXCL && has_thread(c, pid)))
+	if (files_tree_has(c, pid) || (p->flags & O_EXCL && files_tree_has_thread(c, pid)))
 		return 0;
 	if (!pid)
 		return files_refuse(
@@ -138,14 +129,6 @@ static int pidfd_open_file(struct restore_ctx *c, const Cpx__File *f, int *ret_f
 	return MIN(fd, 0);
 }
 
-static bool has_file(const Cpx__FdTable *t, uint32_t file)
-{
-	for (size_t i = 0; i < t->n_fd; i++)
-		if (t->fd[i]->file == file)
-			return true;
-	return false;
-}
-
 /* pidfd_open(2) takes the lowest number, which we know if it is 0. */
 static void install_one(struct batch *b, const Cpx__File *f, int at)
 {
@@ -167,7 +150,7 @@ int pidfd_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch
 	for (; *next < c->image->nfiles; (*next)++) {
 		const Cpx__File *f = c->image->file[*next];
 
-		if (!is_late(f) || (!has_file(table, f->id) && !epoll_needs(c, table, f)))
+		if (!is_late(f) || (!files_table_has(table, f->id) && !epoll_needs(c, table, f)))
 			continue;
 		if (batch_is_tight(b, 5, PATH_MAX))
 			return 1;

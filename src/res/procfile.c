@@ -55,20 +55,6 @@ static int parse(const char *link, Cpx__ProcFile *b)
 	return rest <= link + len ? msg_set_bytes(&b->path, rest, link + len - rest) : 0;
 }
 
-static bool has_thread(const struct dump_ctx *c, uint32_t tid)
-{
-	for (size_t i = 0; c->tree && i < c->tree->n; i++) {
-		const struct tracee *t = c->tree->task[i];
-
-		if (t->pid == (pid_t)tid)
-			return true;
-		for (size_t k = 0; k < t->nthreads; k++)
-			if (t->thread[k].tid == (pid_t)tid)
-				return true;
-	}
-	return false;
-}
-
 static const char *last_name(const Cpx__ProcFile *b)
 {
 	const char *path = (const char *)b->path.data, *slash;
@@ -105,7 +91,7 @@ static bool is_own_memory(struct dump_ctx *c, const struct fd_probe *p, const Cp
 	struct proc_stat s;
 	char byte;
 
-	return has_thread(c, b->pid) && p->t->pid == (pid_t)b->pid &&
+	return files_tree_has_thread(c, b->pid) && p->t->pid == (pid_t)b->pid &&
 	       proc_open(c->proc_fd, b->pid, 0, &dir, NULL) == 0 && proc_stat(dir, &s, NULL) == 0 &&
 	       pread(p->dup, &byte, 1, s.start_stack) == 1;
 }
@@ -134,7 +120,7 @@ static const char *why_not(struct dump_ctx *c, const struct fd_probe *p, Cpx__Pr
 		return NULL;
 	if (is_reused(c, p))
 		return "nobody can tell of which process it is";
-	if (!has_thread(c, b->pid))
+	if (!files_tree_has_thread(c, b->pid))
 		return "it belongs to a process outside of the tree; dump a common parent of both";
 	if (holds_memory(b) || (is_named(b, "mem") && !is_own_memory(c, p, b)))
 		return "it holds on to an address space, and nobody can tell to which";
@@ -154,20 +140,12 @@ static int procfile_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File
 		   : 0;
 }
 
-static bool has_file(const Cpx__FdTable *t, uint32_t file)
-{
-	for (size_t i = 0; i < t->n_fd; i++)
-		if (t->fd[i]->file == file)
-			return true;
-	return false;
-}
-
 static int procfile_complete(struct dump_ctx *c, Cpx__File *f, struct err *err)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < files_ntables(c); i++)
-		n += has_file(files_table(c, i), f->id);
+		n += files_table_has(files_table(c, i), f->id);
 	if (f->proc_file->dead || n == 1)
 		return 0;
 	return files_refuse_entry(c, f, "file of /proc",

@@ -291,9 +291,8 @@ static int complete_listener(struct dump_ctx *c, Cpx__File *f)
 static bool is_in_a_table(const struct dump_ctx *c, uint32_t file)
 {
 	for (size_t i = 0; i < files_ntables(c); i++)
-		for (size_t k = 0; k < files_table(c, i)->n_fd; k++)
-			if (files_table(c, i)->fd[k]->file == file)
-				return true;
+		if (files_table_has(files_table(c, i), file))
+			return true;
 	return false;
 }
 
