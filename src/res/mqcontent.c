@@ -8,8 +8,9 @@
  * received.
  *
  * Restore: a queue that is still there and that nobody has open gets the messages of the image.
- * Cannot keep: what somebody sends who opens the queue by its name in that very moment keeps not its
- * place among messages of the same priority. Times of the node.
+ * Cannot keep: the place among messages of the same priority of what somebody sends who opens the queue
+ * by its name in that very moment; should he fill it, the dump fails, with a message that cannot be put back. Times
+ * of the node.
  */
 #include "res/mqcontent.h"
 
@@ -120,6 +121,7 @@ static void add_calls(struct reading *r)
 		BATCH_CALL(&r->b, SYS_mq_timedsend, fd, r->text + i * r->size, UINT64_MAX, 0, past);
 	if (r->own_fd >= 0)
 		BATCH_CALL(&r->b, SYS_close, fd);
+	r->b.overflow |= batch_is_tight(&r->b, 0, 128); /* for send_again() */
 }
 
 static int add_message(struct reading *r, size_t i)
@@ -137,22 +139,42 @@ static int add_message(struct reading *r, size_t i)
 	return 0;
 }
 
-/* Somebody has come by the name and taken the room: lest a message be lost, wait for it. */
-static int send_again(struct reading *r, size_t i, struct err *err)
+static bool is_lost(const struct reading *r, size_t i)
 {
-	const struct call sent = r->b.call[r->send + i];
-	struct batch b = tracee_batch(r->t);
+	return batch_ret(&r->b, r->receive + i) >= 0 && batch_ret(&r->b, r->send + i) < 0;
+}
+
+/* Somebody has come by the name and taken the room: lest messages be lost, it is waited for. The texts
+ * are still where they were. */
+static int send_again(struct reading *r, struct err *err)
+{
+	_cleanup_free_ struct call *sent = calloc(r->n + 1, sizeof(*sent));
 	const struct timespec soon = {.tv_sec = time(NULL) + 5};
+	size_t nlost = 0;
+	uint64_t until;
+	unsigned first;
 	int x;
 
-	/* The lane is the same memory: its texts are not touched. */
-	b.used = r->b.used;
-	BATCH_CALL(&b, SYS_mq_timedsend, r->fd, sent.arg[1], sent.arg[2], sent.arg[3],
-		   batch_in(&b, &soon, sizeof(soon)));
-	x = tracee_run(r->t, &b, err);
-	return x < 0 ? x : batch_ret(&b, 0) < 0 ? err_sys(err, (int)batch_ret(&b, 0),
-							   "a message could not be put back")
-						 : 0;
+	if (!sent)
+		return err_nomem(err);
+	for (size_t i = 0; i < r->n; i++)
+		if (is_lost(r, i))
+			sent[nlost++] = r->b.call[r->send + i];
+	r->b.n = 0;
+	until = batch_in(&r->b, &soon, sizeof(soon));
+	add_open(r);
+	first = r->b.n;
+	for (size_t i = 0; i < nlost; i++)
+		BATCH_CALL(&r->b, SYS_mq_timedsend, sent[i].arg[0], sent[i].arg[1], sent[i].arg[2],
+			   sent[i].arg[3], until);
+	if (r->own_fd >= 0)
+		BATCH_CALL(&r->b, SYS_close, r->own_fd);
+	x = nlost ? run(r, err) : 0;
+	for (size_t i = 0; i < nlost && x == 0; i++)
+		if (batch_ret(&r->b, first + i) < 0)
+			x = err_sys(err, (int)batch_ret(&r->b, first + i),
+				    "a message could not be put back");
+	return x;
 }
 
 static int take_messages(struct reading *r, struct err *err)
@@ -162,10 +184,7 @@ static int take_messages(struct reading *r, struct err *err)
 	for (size_t i = 0; i < r->n && x == 0; i++)
 		if (batch_ret(&r->b, r->receive + i) >= 0 && add_message(r, i) < 0)
 			x = err_nomem(err);
-	for (size_t i = 0; i < r->n; i++)
-		if (batch_ret(&r->b, r->receive + i) >= 0 && batch_ret(&r->b, r->send + i) < 0)
-			return send_again(r, i, err);
-	return x;
+	return x < 0 ? x : send_again(r, err);
 }
 
 /* The lowest number that is free, which is what open(2) gives. */
