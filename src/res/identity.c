@@ -95,9 +95,19 @@ static bool is_recorded(const Cpx__Path *p, const struct stat *st)
 	       to_ns(st->st_mtim.tv_sec, st->st_mtim.tv_nsec) == p->mtime_ns;
 }
 
+/* Never one that is leased, which would be told of it. */
+static int open_to_read(const char *path, int flags)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) || lease_is_on(&st))
+		return -1;
+	return open(path, flags | O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+}
+
 static int note_build_id(Cpx__RegularFile *b, const char *path, struct err *err)
 {
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	_cleanup_close_ int fd = open_to_read(path, O_NOFOLLOW);
 	uint8_t id[BUILD_ID_MAX];
 	struct stat st;
 	size_t len;
@@ -219,7 +229,7 @@ static bool is_of_kernel(const char *path)
 
 static bool has_build_id(const char *path, const ProtobufCBinaryData *want)
 {
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	_cleanup_close_ int fd = open_to_read(path, 0);
 	uint8_t id[BUILD_ID_MAX];
 	size_t len = 0;
 
