@@ -276,6 +276,19 @@ class Postgres(Service):
         return ["python3", f"{JOBS}/postgres.py", "3", "600"]
 
 
+class MariaDB(Service):
+    """The only one here that keeps an io_uring."""
+    name = "mariadb"
+    needs = ("python3", "mariadbd", "mariadb", "mariadb-install-db")
+    modes = ("kill-restore",)
+
+    def prepare(self, directory):
+        subprocess.run(["python3", f"{JOBS}/mariadb.py"], check=True, env=ENVIRONMENT, cwd=directory)
+
+    def argv(self):
+        return ["python3", f"{JOBS}/mariadb.py", "3", "500"]
+
+
 class Nginx(Service):
     name = "nginx"
     needs = ("python3", "nginx")
@@ -313,6 +326,6 @@ class DBus(Service):
         return ["/usr/bin/python3", f"{JOBS}/bus.py", "total", "1200"]
 
 
-PROGRAMS = [Redis(), Postgres(), Nginx(), NodeServer(), JvmServer(), DBus(),
+PROGRAMS = [Redis(), Postgres(), MariaDB(), Nginx(), NodeServer(), JvmServer(), DBus(),
             PythonThreads(), PythonPool(), PythonEvents(), UnixServer(), BashPipeline(), Perl(), Sqlite(),
             SqliteWal(), MakeGcc(), MakeLua(), Jvm(), JvmPlain()]
