@@ -11,7 +11,10 @@
 #include "res/objects.h"
 
 #include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <linux/magic.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -194,6 +197,25 @@ int objects_add(struct dump_ctx *c, struct tracee *t, Cpx__Object__Type type, ui
 	return objects_add_view(c, t, type, dev, ino, size, dup, &view, ret, err);
 }
 
+/* Where the next extent is, for a descriptor whose position must not be moved. 1: found; 0: there is
+ * none; negative: the file system does not tell (tmpfs). */
+static int next_extent(int fd, uint64_t *start, uint64_t *end)
+{
+	union {
+		struct fiemap map;
+		uint8_t room[sizeof(struct fiemap) + sizeof(struct fiemap_extent)];
+	} q = {.map = {.fm_start = *start, .fm_length = *end - *start, .fm_extent_count = 1}};
+	const struct fiemap_extent *e = q.map.fm_extents;
+
+	if (ioctl(fd, FS_IOC_FIEMAP, &q.map) < 0)
+		return -errno;
+	if (!q.map.fm_mapped_extents)
+		return 0;
+	*start = ALIGN_DOWN(MAX(*start, (uint64_t)e->fe_logical), CPX_PAGE_SIZE);
+	*end = MIN(*end, ALIGN_UP((uint64_t)(e->fe_logical + e->fe_length), CPX_PAGE_SIZE));
+	return 1;
+}
+
 /* How much of it mappings show, from its beginning. */
 static uint64_t shown(const struct object_entry *e)
 {
@@ -208,9 +230,18 @@ static uint64_t shown(const struct object_entry *e)
 	return at;
 }
 
-/* Open to write only, and we may not open it: the size is known, and nothing to read it by. */
+/* Open to write only, and we may not open it: the size is known, and nothing to read it by. Or open
+ * to read, and so large that we would have to know where it is empty. */
 static int refuse_unreadable(struct dump_ctx *c, const struct object_entry *e)
 {
+	uint64_t start = 0, end = e->object->size;
+
+	if (e->source >= 0 && e->is_borrowed_offset && end > c->ghost_limit &&
+	    next_extent(e->source, &start, &end) < 0)
+		return refuse(c->refusals, e->t->pid, e->t->comm, "deleted file",
+			      "cannot be checkpointed: it is larger than the limit of %llu bytes "
+			      "(--ghost-limit raises it), and which of it are holes cannot be told",
+			      (unsigned long long)c->ghost_limit);
 	if (e->source >= 0 || !e->object->has_mode || shown(e) >= e->object->size)
 		return 0;
 	return refuse(c->refusals, e->t->pid, e->t->comm,
@@ -338,7 +369,7 @@ static bool next_data(const struct object_entry *e, uint64_t *start, uint64_t *e
 	if (*start >= *end)
 		return false;
 	if (e->is_borrowed_offset)
-		return true;
+		return next_extent(e->source, start, end) != 0;
 	data = lseek(e->source, *start, SEEK_DATA);
 	if (data < 0)
 		return errno != ENXIO;

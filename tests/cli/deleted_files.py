@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Deleted files and directories that cannot be carried or made again are refused by name."""
+import ctypes
 import os
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import sys
 import cpx
 import procs
 from sandbox import Fail
+
+LIBC = ctypes.CDLL(None, use_errno=True)
 
 LINKED = r"""
 import os, time
@@ -74,6 +77,37 @@ time.sleep(99)
 """
 
 
+SPARSE = r"""
+import os, sys, time
+fd = os.open("sparse", os.O_RDWR | os.O_CREAT, 0o600)
+os.write(fd, b"begin")
+os.pwrite(fd, b"end", 1 << 40)
+os.fchmod(fd, 0)
+os.unlink("sparse")
+os.close(os.open("ready", os.O_CREAT))
+time.sleep(99)
+"""
+
+
+def check_sparse():
+    """Its holes are not read, though it cannot be opened and its position not be moved."""
+    p = start(SPARSE)
+    frozen = cpx.dump(p.pid, "image", "--kill")["frozen_us"]
+    p.wait()
+    cpx.reap_dead_tree(p.pid)
+    pid = int(cpx.run("restore", "image", "-d"))
+    st = os.stat(f"/proc/{pid}/fd/3")
+    fd = os.pidfd_open(pid)
+    own = LIBC.syscall(438, fd, 3, 0)
+    if (st.st_size, st.st_mode & 0o777, os.pread(own, 5, 0), os.pread(own, 3, 1 << 40)) != ((1 << 40) + 3, 0, b"begin", b"end"):
+        raise Fail(f"a sparse file is not as it was: {st}")
+    if st.st_blocks > 1000 or frozen > 5000000:
+        raise Fail(f"{st.st_blocks} blocks, frozen for {frozen} us")
+    os.close(own)
+    os.kill(pid, 9)
+    cpx.reap_dead_tree(pid)
+
+
 def check_unreadable(is_root):
     """Of which an ordinary user can see the size, but not the content."""
     p = start(WRITE_ONLY)
@@ -114,6 +148,7 @@ def main():
     os.mkdir("above")
     procs.become_subreaper()
     check_hardlink(os.geteuid() == 0)
+    check_sparse()
     check_unreadable(os.geteuid() == 0)
     check_directory(os.geteuid() == 0)
 
