@@ -6,8 +6,9 @@ import subprocess
 import sys
 import time
 
+from service import IS_ROOT, own, stop
+
 HERE = os.getcwd()
-IS_ROOT = os.geteuid() == 0
 ACCOUNTS = 50
 SERVER = ["mariadbd", "--no-defaults", f"--datadir={HERE}/data", f"--socket={HERE}/my.sock", "--skip-networking",
           "--skip-grant-tables", f"--pid-file={HERE}/mariadb.pid", "--innodb-buffer-pool-size=8M", "--innodb-flush-method=O_DIRECT",
@@ -42,18 +43,6 @@ def start():
         if server.poll() is not None:
             sys.exit(f"the server ends with {server.returncode}")
     return server
-
-
-def stop(server):
-    server.terminate()
-    if server.wait():
-        sys.exit(f"the server ends with {server.returncode}")
-
-
-def own():
-    """All that is here, for whom the server runs as: a copied directory is root's again."""
-    if IS_ROOT:
-        subprocess.run(["chown", "-R", "nobody", HERE], check=True)
 
 
 def prepare():

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """nginx with two workers on a Unix socket, and clients that keep their one connection alive throughout."""
 import hashlib
-import multiprocessing
 import os
 import socket
 import subprocess
 import sys
 import time
+
+import service
 
 SOCKET = "nginx.sock"
 SIZES = (0, 1, 700, 20_000, 300_000)
@@ -15,7 +16,7 @@ daemon off;
 worker_processes 2;
 pid nginx.pid;
 error_log stderr;
-{"user nobody nogroup;" if os.geteuid() == 0 else ""}
+{"user nobody nogroup;" if service.IS_ROOT else ""}
 events {{ worker_connections 64; }}
 http {{
 	access_log access.log;
@@ -67,14 +68,6 @@ def traffic(number, count):
             raise ValueError(f"wrong answer {i} to what is not there")
 
 
-def client(number, count, results):
-    try:
-        traffic(number, count)
-        results.put((number, "good"))
-    except (ValueError, OSError, EOFError) as e:
-        results.put((number, f"{type(e).__name__} {e}"))
-
-
 def start():
     os.mkdir("files")
     for size in SIZES:
@@ -94,13 +87,7 @@ def start():
 def main(clients, count):
     os.chmod(".", 0o755)
     server = start()
-    results = multiprocessing.Queue()
-    children = [multiprocessing.Process(target=client, args=(i, count, results)) for i in range(clients)]
-    for child in children:
-        child.start()
-    found = sorted(results.get() for _ in children)
-    for child in children:
-        child.join()
+    found = service.run_clients(traffic, clients, count)
     server.send_signal(3)  # SIGQUIT: gracefully
     with open("access.log") as f:
         lines = sum(" 200 " in line for line in f)

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 
+from service import IS_ROOT, own, stop
+
 HERE = os.getcwd()
 BIN = max(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name),
           default=pathlib.Path("/usr/bin"))
-IS_ROOT = os.geteuid() == 0
 AS_NOBODY = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
 WITH_A_NAME = ["unshare", "--user", "--map-user=nobody"]
 CONNECT = ["-h", HERE, "-U", "cpx"]
@@ -33,12 +34,6 @@ def run(program, *args):
                           stderr=subprocess.DEVNULL).stdout.decode()
 
 
-def own():
-    """All that is here, for whom the server runs as: a copied directory is root's again."""
-    if IS_ROOT:
-        subprocess.run(["chown", "-R", "nobody:nogroup", HERE], check=True)
-
-
 def start():
     server = subprocess.Popen(command("postgres", "-D", "data", "-k", HERE, "-c", "listen_addresses=",
                                       "-c", "shared_buffers=16MB", "-c", "max_connections=20"),
@@ -48,12 +43,6 @@ def start():
         if server.poll() is not None:
             sys.exit(f"the server ends with {server.returncode}")
     return server
-
-
-def stop(server):
-    server.terminate()
-    if server.wait():
-        sys.exit(f"the server ends with {server.returncode}")
 
 
 def prepare():

@@ -2,12 +2,13 @@
 """redis-server with an append-only file, and clients on its Unix socket of which each knows what every reply must be.
 At the end the server is started again from its file, and must hold what it held."""
 import hashlib
-import multiprocessing
 import os
 import socket
 import subprocess
 import sys
 import time
+
+import service
 
 SOCKET = "redis.sock"
 CONFIG = f"""
@@ -73,14 +74,6 @@ def traffic(number, count):
             expect(c.reply(), wanted, f"client {number}, {what} {i}")
 
 
-def client(number, count, results):
-    try:
-        traffic(number, count)
-        results.put((number, "good"))
-    except (ValueError, OSError) as e:
-        results.put((number, f"{type(e).__name__} {e}"))
-
-
 def start():
     server = subprocess.Popen(["redis-server", "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     server.stdin.write(CONFIG.encode())
@@ -111,11 +104,7 @@ def stop(server):
 
 def main(clients, count):
     server = start()
-    results = multiprocessing.Queue()
-    children = [multiprocessing.Process(target=client, args=(i, count, results)) for i in range(clients)]
-    for child in children:
-        child.start()
-    found = sorted(results.get() for _ in children)
+    found = service.run_clients(traffic, clients, count)
     held = content()
     stop(server)
     again = start()
