@@ -23,7 +23,7 @@ class Target:
         self.pid = self.process.pid
         if not procs.wait_until(lambda: self._has("ready") or self._has("result"), 20):
             raise Fail(f"{name} does not get ready")
-        self.before = procs.snapshot(self.pid)
+        self.before = procs.stable_snapshot(self.pid, ignore=RESTLESS)
 
     def _has(self, name):
         return os.path.exists(os.path.join(self.state, name))

@@ -222,13 +222,13 @@ def snapshot(root):
     return seen
 
 
-def stable_snapshot(root, tries=40):
-    """Of a tree that is still coming to rest."""
+def stable_snapshot(root, tries=40, ignore=()):
+    """Of a tree that is still coming to rest, or has something open for a moment."""
     last = snapshot(root)
     for _ in range(tries):
         time.sleep(0.015)
         now = snapshot(root)
-        if now == last:
+        if not differences(last, now, ignore=ignore):
             break
         last = now
     return last
