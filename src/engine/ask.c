@@ -25,6 +25,8 @@ struct question {
 		uint64_t info; /* remote siginfo_t */
 	} * stop;
 	size_t nstops, max_stops;
+	unsigned continued; /* the call that asks for any child, + 1 */
+	uint64_t continued_info;
 };
 
 static bool concerns(const struct question *q, const struct attr_ops *ops)
@@ -66,6 +68,52 @@ static int ask_stops(struct session *s, struct question *q, struct err *err)
 	return ret;
 }
 
+enum { PEEK_CONTINUED = WCONTINUED | WNOHANG | WNOWAIT | __WALL };
+
+/* Has any child been continued without having been waited for? Seldom: which, is asked later. */
+static void ask_continued(struct question *q)
+{
+	q->continued_info = batch_out(&q->batch, sizeof(siginfo_t));
+	q->continued = 1 + BATCH_CALL(&q->batch, SYS_waitid, P_ALL, 0, q->continued_info,
+				      PEEK_CONTINUED);
+}
+
+static void take_continued(struct question *q)
+{
+	const siginfo_t *info;
+
+	if (!q->continued || batch_ret(&q->batch, q->continued - 1) < 0) /* no child at all */
+		return;
+	info = batch_local(&q->batch, q->continued_info);
+	q->d->has_continued = info->si_pid != 0;
+}
+
+static bool is_running_child(const struct dump_task *d, const struct dump_task *parent)
+{
+	return d->t->ppid == parent->t->pid && !d->t->is_zombie &&
+	       d->msg->state == CPX__TASK__STATE__RUNNING;
+}
+
+static int find_continued(struct session *s, struct dump_task *parent, struct err *err)
+{
+	for (size_t i = 1; i < s->ntasks; i++) {
+		struct batch b = tracee_batch(parent->t);
+		uint64_t info = batch_out(&b, sizeof(siginfo_t));
+		int ret;
+
+		if (!is_running_child(&s->task[i], parent))
+			continue;
+		BATCH_CALL(&b, SYS_waitid, P_PID, s->task[i].t->pid, info, PEEK_CONTINUED);
+		ret = tracee_thread_run(parent->t, tracee_speaker(parent->t), &b, err);
+		if (ret < 0)
+			return ret;
+		s->task[i].msg->continued =
+			batch_ret(&b, 0) == 0 &&
+			((const siginfo_t *)batch_local(&b, info))->si_pid != 0;
+	}
+	return 0;
+}
+
 static int take_stops(struct question *q, struct err *err)
 {
 	for (size_t i = 0; i < q->nstops; i++) {
@@ -96,7 +144,10 @@ static int prepare(struct session *s, struct question *q, struct err *err)
 		if (ret < 0)
 			err_context(err, "%s", ops->name);
 	}
-	return ret == 0 && q->is_for_task ? ask_stops(s, q, err) : ret;
+	if (ret < 0 || !q->is_for_task)
+		return ret;
+	ask_continued(q);
+	return ask_stops(s, q, err);
 }
 
 static int take(struct session *s, struct question *q, struct err *err)
@@ -112,6 +163,7 @@ static int take(struct session *s, struct question *q, struct err *err)
 		if (ret < 0)
 			err_context(err, "%s", ops->name);
 	}
+	take_continued(q);
 	return ret < 0 ? ret : take_stops(q, err);
 }
 
@@ -331,5 +383,8 @@ int collect_attributes(struct session *s, struct err *err)
 	for (size_t i = 0; i < s->ntasks && ret == 0; i++)
 		if (!s->task[i].t->is_zombie)
 			ret = reread(s, &s->task[i], err);
+	for (size_t i = 0; i < s->ntasks && ret == 0; i++)
+		if (s->task[i].has_continued)
+			ret = find_continued(s, &s->task[i], err);
 	return ret;
 }

@@ -147,6 +147,17 @@ static int stage_stopped(struct rtree *rt, struct err *err)
 	return r;
 }
 
+/* Before anybody has its signals: what this leaves in queues is cleared with them. */
+static int stage_continued(struct rtree *rt, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < rt->n && r == 0; i++)
+		if (rt->task[i]->msg && rt->task[i]->msg->continued && is_going_on(rt->task[i], NULL))
+			r = switch_continue(rt->task[i], err);
+	return r;
+}
+
 static int stage_running(struct rtree *rt, struct err *err)
 {
 	return finish(rt, is_going_on, NULL, err);
@@ -174,6 +185,7 @@ static const struct {
 	{"descriptors", give_descriptors},
 	{"queues", stage_fill},
 	{"locks and terminals", give_settle},
+	{"continued tasks", stage_continued},
 	{"stopped tasks", stage_stopped},
 	{"attributes and registers", stage_running},
 };

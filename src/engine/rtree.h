@@ -154,5 +154,7 @@ int switch_tasks(struct rtree *rt, rtask_filter *want, const void *arg, struct e
 int switch_release(struct rtree *rt, rtask_filter *want, const void *arg, struct err *err);
 /* The same for a task that was stopped in the image, and is again when this returns. */
 int switch_stop(struct rtree *rt, struct rtask *t, struct err *err);
+/* Stops and continues a task in the loop, so that its parent can wait for that. */
+int switch_continue(struct rtask *t, struct err *err);
 
 #endif

@@ -33,6 +33,7 @@ struct dump_mm {
 struct dump_task {
 	struct tracee *t;
 	Cpx__Task *msg;
+	bool has_continued; /* children that have been continued, and it has not waited for that yet */
 };
 
 struct session {

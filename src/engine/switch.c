@@ -492,3 +492,49 @@ int switch_stop(struct rtree *rt, struct rtask *t, struct err *err)
 		r = t->parent ? parent_waits(rt, t, err) : we_wait(t, err);
 	return r < 0 ? rtask_context(t, err) : 0;
 }
+
+/* ---- continued tasks -------------------------------------------------------------------------- */
+
+static int wait_group_stop(pid_t tid, struct err *err)
+{
+	int status = 0, r;
+
+	do {
+		if (status && ptrace(PTRACE_CONT, tid, 0, status >> 16 ? 0 : WSTOPSIG(status)) < 0)
+			return err_sys(err, -errno, "cannot continue thread %d", tid);
+		r = wait_stop(tid, &status, err);
+	} while (r == 0 && (status >> 16 != PTRACE_EVENT_STOP || WSTOPSIG(status) != SIGSTOP));
+	return r;
+}
+
+/* A trap tells of SIGCONT (ptrace(2), "PTRACE_SEIZE"); then it runs. */
+static int go_on(pid_t tid, struct err *err)
+{
+	int r;
+
+	if (ptrace(PTRACE_CONT, tid, 0, 0) < 0)
+		return err_sys(err, -errno, "cannot continue thread %d", tid);
+	r = wait_event_stop(tid, err);
+	if (r == 0 && ptrace(PTRACE_CONT, tid, 0, 0) < 0)
+		r = err_sys(err, -errno, "cannot continue thread %d", tid);
+	return r;
+}
+
+/* Its threads are in the loop and stay there; its parent may wait for it from then on. */
+int switch_continue(struct rtask *t, struct err *err)
+{
+	struct rthread *first = first_live(t);
+	int r = 0;
+
+	if (!first || t->thread[0].msg->exited)
+		return 0;
+	if (syscall(SYS_tgkill, t->pid, first->tid, SIGSTOP) < 0)
+		r = err_sys(err, -errno, "cannot stop it");
+	for (size_t k = 0; k < t->nthreads && r == 0; k++)
+		r = wait_group_stop(t->thread[k].tid, err);
+	if (r == 0 && kill(t->pid, SIGCONT) < 0)
+		r = err_sys(err, -errno, "cannot continue it");
+	for (size_t k = 0; k < t->nthreads && r == 0; k++)
+		r = go_on(t->thread[k].tid, err);
+	return r < 0 ? rtask_context(t, err) : 0;
+}
