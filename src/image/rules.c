@@ -422,6 +422,11 @@ static const struct rule uring_slot_rules[] = {
 	END,
 };
 
+static const struct rule fanotify_mark_rules[] = {
+	NEED(Cpx__FanotifyMark, path),
+	END,
+};
+
 static const struct rule pidfd_rules[] = {
 	RANGE(Cpx__PidFd, pid, 0, PID_MAX),
 	RANGE(Cpx__PidFd, exit_code, 0, 0xffff),
@@ -469,6 +474,7 @@ static const struct {
 	{&cpx__terminal__descriptor, terminal_rules},
 	{&cpx__timer_fd__descriptor, timerfd_rules},
 	{&cpx__inotify_watch__descriptor, inotify_watch_rules},
+	{&cpx__fanotify_mark__descriptor, fanotify_mark_rules},
 	{&cpx__pid_fd__descriptor, pidfd_rules},
 	{&cpx__epoll__descriptor, epoll_rules},
 	{&cpx__epoll_item__descriptor, epoll_item_rules},

@@ -495,7 +495,8 @@ static bool has_one_body(const Cpx__File *f)
 	return !!f->regular + !!f->directory + !!f->pipe + !!f->chardev + !!f->unix_socket +
 		       !!f->terminal + !!f->memfd + !!f->path_only + !!f->eventfd +
 		       !!f->timerfd + !!f->signalfd + !!f->epoll + !!f->inotify +
-		       !!f->pidfd + !!f->pty_master + !!f->mqueue + !!f->proc_file + !!f->netlink + !!f->uring ==
+		       !!f->pidfd + !!f->pty_master + !!f->mqueue + !!f->proc_file +
+		       !!f->netlink + !!f->uring + !!f->fanotify ==
 	       1;
 }
 

@@ -20,6 +20,7 @@ const struct file_ops *const file_registry[] = {
 	&timerfd_file_ops,
 	&signalfd_file_ops,
 	&inotify_file_ops,
+	&fanotify_file_ops,
 	&uring_file_ops,
 	&unix_file_ops,
 	&netlink_file_ops,

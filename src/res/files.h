@@ -315,6 +315,12 @@ int epoll_install(struct restore_ctx *c, const Cpx__FdTable *table, struct batch
 /* Does one of these registrations watch f? */
 bool epoll_needs(const struct restore_ctx *c, const Cpx__FdTable *table, const Cpx__File *f);
 
+/* ---- inotify.c ---- */
+
+/* Where a watched file is, if it can be found. */
+bool watched_path(struct dump_ctx *c, const struct proc_inotify_watch *w, char *path, size_t size,
+		  struct stat *st);
+
 /* ---- pidfd.c ---- */
 
 /* Before the registrations: adds the calls by which a task gets the pidfds and files of /proc that it or they need at
@@ -329,7 +335,7 @@ int procfile_install(struct batch *b, const Cpx__File *f, int at, struct err *er
 extern const struct file_ops procfile_file_ops, pathonly_file_ops, terminal_file_ops, chardev_file_ops, memfd_file_ops,
 	regular_file_ops, directory_file_ops, pipe_file_ops, unix_file_ops,
 	epoll_file_ops, eventfd_file_ops, timerfd_file_ops, signalfd_file_ops, inotify_file_ops,
-	pidfd_file_ops, pty_file_ops, mqueue_file_ops, uring_file_ops, netlink_file_ops,
+	pidfd_file_ops, pty_file_ops, mqueue_file_ops, uring_file_ops, fanotify_file_ops, netlink_file_ops,
 	unsupported_file_ops;
 
 #endif

@@ -148,6 +148,26 @@ static bool find_path(struct dump_ctx *c, const struct proc_mounts *m, struct qu
 	return false;
 }
 
+bool watched_path(struct dump_ctx *c, const struct proc_inotify_watch *w, char *path, size_t size,
+		  struct stat *st)
+{
+	_cleanup_free_ struct quarry *q = calloc(1, sizeof(*q));
+	_cleanup_close_ int dir = -1;
+	struct proc_mounts mounts = {0};
+	bool is_found;
+
+	if (!q || proc_open(c->proc_fd, getpid(), 0, &dir, NULL) < 0 ||
+	    proc_mounts(dir, &mounts, NULL) < 0)
+		return false;
+	q->watch = w;
+	is_found = find_path(c, &mounts, q);
+	proc_mounts_release(&mounts);
+	if (is_found)
+		snprintf(path, size, "%s", q->path);
+	*st = q->st;
+	return is_found;
+}
+
 /* ---- dump ---- */
 
 static int add_watch(Cpx__Inotify *b, const struct quarry *q, struct err *err)

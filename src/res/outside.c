@@ -37,7 +37,7 @@ static struct watch *find_watch(struct file_table *ft, const char *link)
 /* A mask or a process is the same for all who have it: a copy serves as well. */
 static bool is_watched_same(const Cpx__File *f)
 {
-	return f->eventfd || f->timerfd || f->epoll || f->inotify || f->uring;
+	return f->eventfd || f->timerfd || f->epoll || f->inotify || f->fanotify || f->uring;
 }
 
 /* Of "socket:[123]". */

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/aio_abi.h>
-#include <linux/fanotify.h>
 #include <linux/filter.h>
 #include <linux/keyctl.h>
 #include <linux/seccomp.h>
@@ -21,6 +20,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/fanotify.h>
 #include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/mman.h>
@@ -259,6 +259,22 @@ static int strict(void)
 	return -1;
 }
 
+static int fan_permission(void)
+{
+	return fanotify_init(FAN_CLASS_CONTENT, O_RDONLY);
+}
+
+/* A group with an event that nobody has read. */
+static int fan_queued(void)
+{
+	int fd = fanotify_init(FAN_CLASS_NOTIF, O_RDONLY);
+
+	if (fanotify_mark(fd, FAN_MARK_ADD, FAN_OPEN | FAN_ONDIR, AT_FDCWD, ".") < 0)
+		return -1;
+	close(open(".", O_RDONLY));
+	return fd;
+}
+
 /* A context of asynchronous I/O by which a descriptor has been polled. */
 static int aio_poll(void)
 {
@@ -358,7 +374,7 @@ static const struct {
 	{"nomunmap", no_munmap}, {"nosigaction", no_sigaction}, {"noclone", no_clone}, {"nomknod", no_mknod}, {"listener", listener},
 	{"landlock", landlocked},
 	{"strict", strict}, {"hiddenldt", hidden_ldt}, {"dispatch", dispatch}, {"keys", keys},
-	{"aiopoll", aio_poll}, {"aiochild", aio_child}, {"restricted", uring_restricted},
+	{"fanpermission", fan_permission}, {"fanqueued", fan_queued}, {"aiopoll", aio_poll}, {"aiochild", aio_child}, {"restricted", uring_restricted},
 	{"provided", uring_provided}, {"severalevents", uring_event}, {"lostfile", uring_file}, {"unmapped", uring_unmapped},
 };
 
