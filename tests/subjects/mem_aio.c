@@ -10,7 +10,11 @@ static struct {
 	unsigned requests, rounds, left; /* results that are not taken */
 	aio_context_t id;
 	uint32_t tail, nr;
-} context[CONTEXTS] = {{1, 0, 0}, {10, 150, 5}, {500, 700, 111}};
+} context[CONTEXTS] = {
+	{.requests = 1},
+	{.requests = 10, .rounds = 150, .left = 5},
+	{.requests = 500, .rounds = 700, .left = 111},
+};
 static int file;
 static char text[] = "what is in the file";
 static char buffer[sizeof(text)];
