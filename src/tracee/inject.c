@@ -399,16 +399,17 @@ static int open_lane(struct tracee *t, struct err *err)
 {
 	struct inject *in = t->inject;
 	struct lane *l = mailbox_lane(&t->mailbox, 0);
-	int r = lane_init(l, err);
+	int r;
 
-	if (r)
-		return r;
+	/* Before the lane is ready: from then on its thread leaves by them if we die. */
 	l->leave_gadget = in->gadgets.syscall_ret;
 	l->leave_nr = SYS_munmap;
 	l->leave_arg[0] = in->map;
 	l->leave_arg[1] = in->map_size;
-	l->npeers = (uint32_t)in->npeers;
-	return 0;
+	r = lane_init(l, err);
+	if (r == 0)
+		l->npeers = (uint32_t)in->npeers;
+	return r;
 }
 
 static void close_lane(struct tracee *t)

@@ -204,7 +204,9 @@ int lane_init(struct lane *l, struct err *err)
 
 	if (!r)
 		return err_set(err, -EAGAIN, "cannot register a robust list");
-	memset(l, 0, offsetof(struct lane, call)); /* the lanes of peers are short */
+	memset(l, 0, offsetof(struct lane, leave_gadget));
+	memset(&l->owner, 0, /* the lanes of peers are short */
+	       offsetof(struct lane, call) - offsetof(struct lane, owner));
 	arm(l, r->owner);
 	robust_add(r, &l->node[0]);
 	robust_add(r, &l->node[1]);

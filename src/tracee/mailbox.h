@@ -66,7 +66,7 @@ struct mailbox {
 struct lane *mailbox_lane(const struct mailbox *m, size_t i);
 uint64_t mailbox_lane_remote(const struct mailbox *m, size_t i);
 
-/* Arms a lane before its thread starts: turn 0, nothing to do, on our robust list. The calling
+/* Arms a lane before its thread starts: turn 0, nothing to do, on our robust list; leave_* stay as they are. The calling
  * thread must be the one that lives until the end of cpx. */
 int lane_init(struct lane *l, struct err *err);
 /* The same in memory that is still all zero, for a thread that the kernel kills when we die
