@@ -12,7 +12,8 @@
  *
  * Restore: ids are chosen by /proc/sys/kernel/{sem,msg}_next_id, creators and last PIDs by stand-ins
  * (standin.c). An object that is still there under its id and key is taken over and gets the values
- * of the image, unless a living process has used it; an unclaimed one is left as it is.
+ * of the image, unless a living process has used it; an unclaimed one is only made in a new IPC namespace or
+ * after another boot.
  * Cannot keep: times, except that sem_otime is or is not 0.
  */
 #include "res/sysvipc.h"
@@ -295,11 +296,11 @@ static int check_one(struct restore_ctx *c, const struct ipc_record *o)
 
 	if (r == -EINVAL || r == -EIDRM)
 		return check_absent(c, o);
-	if (r < 0 || !is_it(o, &p) || !(o->perm->unclaimed || may_change(c, &p)))
+	if (r < 0 || !is_it(o, &p) || !may_change(c, &p))
 		return ipc_refuse_restore(c, o->kind->name, o->perm->id,
 					  "another one has this id: remove that (ipcrm), or "
 					  "restore with --pid=new");
-	if (o->perm->unclaimed || !user)
+	if (!user)
 		return 0;
 	return ipc_refuse_restore(c, o->kind->name, o->perm->id,
 				  "it is still there, and process %d uses it: end that, or restore "
@@ -317,7 +318,7 @@ int sysvipc_check(struct restore_ctx *c, struct err *err)
 		pid_t user;
 		bool exists = !c->new_ipc_ns && o.kind->examine(o.perm->id, &p, &user) == 0;
 
-		if (!c->new_ipc_ns && check_one(c, &o) < 0)
+		if (!c->new_ipc_ns && !o.perm->unclaimed && check_one(c, &o) < 0)
 			r = err_nomem(err);
 		if (r == 0 && o.kind == &sysvmsg_kind)
 			r = sysvmsg_check_limits(c, o.msg, exists, err);
@@ -366,16 +367,36 @@ static int make(struct restore_ctx *c, size_t i, const struct ipc_record *o, str
 	return 0;
 }
 
+static bool is_same_boot(const struct restore_ctx *c)
+{
+	char id[37];
+
+	return proc_boot_id(c->proc_fd, id, NULL) == 0 &&
+	       strcmp(id, c->image->info->host->boot_id) == 0;
+}
+
+/* It may be a stranger's: on the boot that the image is from it is there, or he has removed it. */
+static int create_unclaimed(struct restore_ctx *c, size_t i, const struct ipc_record *o)
+{
+	struct err err = ERR_INIT;
+
+	if (!c->new_ipc_ns && is_same_boot(c))
+		return 0;
+	if (make(c, i, o, &err) < 0 || o->kind->fill(c, o->msg, o->perm->id, &err) < 0)
+		log_debug("%s %d: %s", o->kind->name, o->perm->id, err.msg);
+	return 0;
+}
+
 static int create_one(struct restore_ctx *c, size_t i, const struct ipc_record *o, struct err *err)
 {
 	struct ipc_perm p;
 	pid_t user;
 	int r = o->kind->examine(o->perm->id, &p, &user);
 
+	if (o->perm->unclaimed)
+		return r < 0 ? create_unclaimed(c, i, o) : 0;
 	if (r == 0 && !is_it(o, &p))
 		return err_set(err, -EEXIST, "another one has this id");
-	if (r == 0 && o->perm->unclaimed)
-		return 0;
 	if (r < 0)
 		r = make(c, i, o, err);
 	return r < 0 ? r : o->kind->fill(c, o->msg, o->perm->id, err);

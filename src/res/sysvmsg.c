@@ -173,7 +173,7 @@ int sysvmsg_check_limits(struct restore_ctx *c, const Cpx__MsgQueue *q, bool exi
 	unsigned long room = c->new_ipc_ns ? 16384 : limit("/proc/sys/kernel/msgmnb");
 	int r = 0;
 
-	if (q->perm->unclaimed && exists)
+	if (q->perm->unclaimed)
 		return 0;
 	if (longest(q) > max)
 		r = ipc_refuse_restore(c, name, q->perm->id,
