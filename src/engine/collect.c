@@ -11,11 +11,20 @@
 #include "res/attr.h"
 #include "res/mm.h"
 
+/* Of a tree that cannot be frozen there is nothing more to see. */
+static int refuse_freeze(struct session *s, const struct err *why, struct err *err)
+{
+	return refuse(&s->refusals, 0, NULL, NULL, "%s", why->msg) < 0 ? err_nomem(err) : 0;
+}
+
+/* -EALREADY: it has a tracer; -EOPNOTSUPP: it is of a kind that cpx does not know. */
 int collect_freeze(struct session *s, struct err *err)
 {
 	struct freeze_options o = {.no_children = s->options->no_children};
 	int ret = tree_freeze(&s->tree, s->options->pid, &o, err);
 
+	if (ret == -EALREADY || ret == -EOPNOTSUPP)
+		return refuse_freeze(s, err, err);
 	if (ret < 0)
 		return ret;
 	s->task = calloc(s->tree.n, sizeof(*s->task));

@@ -107,7 +107,7 @@ int session_run(struct session *s, const struct stage *stage, size_t n, struct e
 			  (clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu) / 1000);
 		if (ret < 0)
 			return ret;
-		if (stage[i].is_last_look && s->refusals.n > 0)
+		if (s->refusals.n > 0 && (stage[i].is_last_look || !s->ntasks))
 			return 0;
 	}
 	return 0;

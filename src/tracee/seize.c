@@ -100,7 +100,7 @@ static int explain(const struct proc_status *st, int code, struct err *err)
 
 	if (st->tracer_pid) {
 		comm_of(st->tracer_pid, tracer, sizeof(tracer));
-		return err_set(err, code, "is traced already, by task %d (%s)", st->tracer_pid,
+		return err_set(err, -EALREADY, "is traced already, by task %d (%s)", st->tracer_pid,
 			       tracer);
 	}
 	if (st->uid[0] != geteuid() || st->uid[1] != geteuid() || st->uid[2] != geteuid())

@@ -21,7 +21,7 @@ static void test_traced(void **state)
 	pid_t pid = start(main_traced);
 	struct err err = ERR_INIT;
 
-	assert_int_equal(try_freeze(pid, 0, &err), -EPERM);
+	assert_int_equal(try_freeze(pid, 0, &err), -EALREADY);
 	assert_says(&err, "is traced already, by task");
 	assert_says(&err, "test_freeze");
 	wait_state(pid, 'S');
