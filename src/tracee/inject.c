@@ -197,9 +197,45 @@ static int put_chain(struct inject *in, struct tracee_thread *th, uint64_t top, 
 				(uint64_t[6]){in->map, in->map_size});
 		r = put_frame(in, th, sp, &unmap, ~0ULL, &in->boot_sp, err);
 	}
-	if (r == 0)
+	if (r == 0) {
 		th->frame_sp = sp;
+		th->frame_top = top;
+	}
 	return r;
+}
+
+/*
+ * Whose frame lies between the two addresses. The midwife of a cpx that has just been killed has the
+ * stack pointer of its host for a moment: were both to get a frame there, and we be killed as well,
+ * the host would go on as the midwife, and that is to end.
+ */
+static const struct tracee_thread *frame_between(const struct tracee *t, uint64_t low, uint64_t high)
+{
+	const struct inject *in = t->mm_owner->inject;
+
+	for (size_t i = 0; i < t->tree->n; i++)
+		for (size_t k = 0; k < t->tree->task[i]->nthreads; k++) {
+			const struct tracee_thread *th = &t->tree->task[i]->thread[k];
+			uint64_t start = th == in->host ? in->boot_sp : th->frame_sp;
+
+			if (t->tree->task[i]->mm_owner == t->mm_owner && th->frame_sp &&
+			    start < high && th->frame_top > low)
+				return th;
+		}
+	return NULL;
+}
+
+static int check_alone(const struct tracee *t, const struct tracee_thread *th,
+		       const struct site *site, size_t need, struct err *err)
+{
+	const struct tracee_thread *other = frame_between(t, site->top - need, site->top);
+
+	if (site->is_shared || !other)
+		return 0;
+	return err_set(err, -EAGAIN,
+		       "thread %d is on the stack of thread %d: a cpx that was killed may have left it "
+		       "there for a moment; try again",
+		       th->tid, other->tid);
 }
 
 static int make_frame(struct tracee *t, struct tracee_thread *th, bool must_own, struct err *err)
@@ -217,6 +253,8 @@ static int make_frame(struct tracee *t, struct tracee_thread *th, bool must_own,
 		r = site_find(t, th, need, is_host, &site, err);
 	if (r == 0 && must_own && (site.must_save || site.is_shared))
 		return -EBUSY;
+	if (r == 0)
+		r = check_alone(t, th, &site, need, err);
 	if (r == 0 && site.must_save)
 		r = save(in, th, site.top - need, need, err);
 	return r ? r : put_chain(in, th, site.top, is_host, err);

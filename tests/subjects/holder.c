@@ -12,6 +12,7 @@
 #include <linux/netlink.h>
 #include <linux/io_uring.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stddef.h>
@@ -155,6 +156,19 @@ static int fired(void)
 }
 
 /* A child of vfork(2), for which the parent waits in the kernel. Takes no descriptor but one of /dev/null. */
+/* A process with our memory and our stack, which it must not touch: it pauses for ever. */
+static int shared_stack(void)
+{
+	long pid;
+
+	__asm__ volatile("syscall\n\ttest %%rax, %%rax\n\tjnz 2f\n"
+			 "1:\tmov %[pause], %%eax\n\tsyscall\n\tjmp 1b\n2:"
+			 : "=a"(pid)
+			 : "a"(SYS_clone), "D"(CLONE_VM | SIGCHLD), "S"(0L), "d"(0L), [pause] "i"(SYS_pause)
+			 : "rcx", "r11", "memory");
+	return pid < 0 ? -1 : open("/dev/null", O_RDWR);
+}
+
 static int vforked(void)
 {
 	return open("/dev/null", O_RDWR);
@@ -370,7 +384,7 @@ static const struct {
 	{"tcp", tcp_listener}, {"udp", udp}, {"netlink", netlink}, {"unix", unix_listener}, {"epoll", epoll},
 	{"eventfd", event}, {"timerfd", timer}, {"signalfd", signals}, {"inotify", inotify}, {"parent", pidfd_of_parent},
 	{"queued", queued}, {"unixpath", unix_path}, {"hasty", unix_hasty}, {"reset", unix_reset}, {"proc", proc_file},
-	{"vfork", vforked}, {"fired", fired}, {"outsider", vforked},
+	{"vfork", vforked}, {"sharedstack", shared_stack}, {"fired", fired}, {"outsider", vforked},
 	{"nomunmap", no_munmap}, {"nosigaction", no_sigaction}, {"noclone", no_clone}, {"nomknod", no_mknod}, {"listener", listener},
 	{"landlock", landlocked},
 	{"strict", strict}, {"hiddenldt", hidden_ldt}, {"dispatch", dispatch}, {"keys", keys},
