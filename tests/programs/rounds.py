@@ -48,9 +48,16 @@ class Round:
         try:
             return cpx.dump(self.pid, self.image, *options)
         except Fail:
-            if "--kill" not in options and self.process.poll() == 0:
+            if self._has_ended_by_itself():
                 raise Ended from None
             raise
+
+    def _has_ended_by_itself(self):
+        """Who is killed does not end with 0."""
+        try:
+            return self.process.wait(1) == 0
+        except subprocess.TimeoutExpired:
+            return False
 
     def dump_kill(self):
         """A dump that kills, and the PIDs free again."""
@@ -61,7 +68,7 @@ class Round:
 
     def dump_kill_restored(self):
         """The same with a restored tree, whose end cpx passes on."""
-        cpx.dump(self.pid, self.image, "--kill")
+        self.dump("--kill")
         if self.process.wait(10) != 128 + signal.SIGKILL:
             raise Fail(f"restore in the foreground: exit {self.process.returncode} after a SIGKILL")
         if not procs.wait_until(lambda: not procs.reap(), 10):
