@@ -16,7 +16,7 @@ test: deps-build deps-test all
 bench: all
 	@bench/run $(BUILD)
 
-install: all
+install: prefix all
 	@meson install -C $(BUILD) --no-rebuild
 
 clean:
@@ -28,5 +28,11 @@ deps-%:
 configure: deps-build
 	@test -f $(BUILD)/build.ninja || meson setup --prefix=$(PREFIX) $(BUILD)
 
+# Of a build that was set up with another one, too.
+prefix: configure
+	@test "$$(meson introspect --buildoptions $(BUILD) | python3 -c 'import json, sys; \
+		print(*(o["value"] for o in json.load(sys.stdin) if o["name"] == "prefix"))')" = $(PREFIX) || \
+		meson configure -Dprefix=$(PREFIX) $(BUILD)
+
 .NOTPARALLEL:
-.PHONY: all demo test bench install clean configure
+.PHONY: all demo test bench install clean configure prefix

@@ -21,8 +21,15 @@ static int refuse_freeze(struct session *s, const struct err *why, struct err *e
 int collect_freeze(struct session *s, struct err *err)
 {
 	struct freeze_options o = {.no_children = s->options->no_children};
-	int ret = tree_freeze(&s->tree, s->options->pid, &o, err);
+	int ret;
 
+	if (s->options->pid == 1)
+		return refuse(&s->refusals, 1, "", NULL,
+			      "is the init of its PID namespace and cannot be checkpointed: that number "
+			      "is not free where a tree is restored; dump a child of it") < 0
+			       ? err_nomem(err)
+			       : 0;
+	ret = tree_freeze(&s->tree, s->options->pid, &o, err);
 	if (ret == -EALREADY || ret == -EOPNOTSUPP)
 		return refuse_freeze(s, err, err);
 	if (ret < 0)

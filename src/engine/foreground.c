@@ -37,19 +37,36 @@ static void on_signal(const struct foreground *f, const struct signalfd_siginfo 
 	send_root(f, s->ssi_signo);
 }
 
-/* Stopped at the terminal (^Z): we stop too, so that the shell takes over, and go on with it. */
+/* Stopped at the terminal (^Z), as a whole group: we stop too, so that the shell takes over, and go on with it. In the
+ * background it was for want of the terminal, which is then another job's. */
 static void follow_stop(const struct foreground *f)
 {
 	struct terminal_state at_stop;
+	pid_t group = getpgid(f->root);
+	bool had_terminal = has_terminal(f);
 
 	if (f->tty_fd < 0 || !isatty(f->tty_fd))
 		return;
 	terminal_save(f->tty_fd, &at_stop);
-	terminal_restore(f->tty_fd, f->terminal);
+	if (had_terminal)
+		terminal_restore(f->tty_fd, f->terminal);
 	raise(SIGSTOP);
-	if (tcgetpgrp(f->tty_fd) == getpgrp())
+	if (tcgetpgrp(f->tty_fd) != getpgrp())
+		; /* it goes on in the background */
+	else if (had_terminal)
 		terminal_restore(f->tty_fd, &at_stop);
-	send_root(f, SIGCONT);
+	else
+		tcsetpgrp(f->tty_fd, group);
+	kill(-group, SIGCONT);
+}
+
+/* Unless another job has it. */
+static void give_terminal_back(const struct foreground *f)
+{
+	pid_t group = f->tty_fd < 0 ? -1 : tcgetpgrp(f->tty_fd);
+
+	if (f->terminal->foreground == getpgrp() || (group > 0 && kill(-group, 0) < 0))
+		terminal_restore(f->tty_fd, f->terminal);
 }
 
 /* 1: it has ended. */
@@ -121,7 +138,7 @@ int foreground_wait(const struct foreground *f, int *ret_status, struct err *err
 	r = sigfd < 0 ? err_sys(err, -errno, "cannot make a signalfd") :
 			wait_loop(f, sigfd, ret_status, err);
 	reap_coordinator(f);
-	terminal_restore(f->tty_fd, f->terminal);
+	give_terminal_back(f);
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	return r < 0 ? r : 0;
 }

@@ -4,6 +4,7 @@
  */
 #include "engine/plan.h"
 
+#include "base/log.h"
 #include "base/util.h"
 #include "engine/host.h"
 #include "proc/proc.h"
@@ -226,6 +227,8 @@ int plan_make(const struct image *im, const struct cpx_restore_options *o, struc
 	r = decide_pids(im, wish, &have, &p, refusals, err);
 	if (r < 0)
 		return r;
+	if (p.new_pid_ns && o->pids == CPX_PIDS_AUTO)
+		log_info("a number of the tree is taken or may not be chosen: a new PID namespace is made");
 	p.new_user_ns = p.new_pid_ns && !have.is_admin;
 	p.new_ipc_ns = p.new_pid_ns && (objects_need_ids(im) || sysvipc_is_needed(im));
 	p.new_devpts = p.new_pid_ns && ptys_need_devpts(im);

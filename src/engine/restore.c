@@ -240,6 +240,14 @@ static int open_terminal(const struct cpx_restore_options *o)
 	return fd < 0 && isatty(0) ? fcntl(0, F_DUPFD_CLOEXEC, 3) : fd;
 }
 
+/* As of `cpx restore FILE &`. */
+static bool is_in_background(int tty_fd)
+{
+	pid_t group = tty_fd < 0 ? -1 : tcgetpgrp(tty_fd);
+
+	return group > 0 && group != getpgrp();
+}
+
 static unsigned count_cpus(void)
 {
 	cpu_set_t set;
@@ -548,6 +556,7 @@ int cpx_restore(const struct cpx_restore_options *o, struct cpx_result *r)
 	int ret;
 
 	j.rt.ctx.tty_fd = open_terminal(o);
+	j.rt.ctx.in_background = is_in_background(j.rt.ctx.tty_fd);
 	j.rt.ctx.proc_fd = -1;
 	ret = open_image(&j, &fd, &err);
 	if (ret == 0)

@@ -17,7 +17,7 @@ static int open_path(int at, const char *path, int *ret, struct err *err)
 	int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd < 0)
-		return err_sys(err, gone(-errno), "cannot open /proc/%s", path);
+		return err_sys(err, gone(-errno), "cannot open %s%s", *path == '/' ? "" : "/proc/", path);
 	*ret = fd;
 	return 0;
 }

@@ -48,6 +48,7 @@ struct restore_ctx {
 	bool is_privileged;	/* CAP_SYS_ADMIN in the initial user namespace (effective) */
 	bool detached;
 	int tty_fd;		/* the terminal to restore onto, -1 if none */
+	bool in_background;	/* ... which belongs to another job: its keyboard and modes are not ours to take */
 	const struct external_rules *external; /* instead of those of the image; NULL: none */
 	const char *const *allow_changed; /* files that may have changed */
 	size_t nallow_changed;

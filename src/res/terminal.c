@@ -199,6 +199,8 @@ static uint32_t foreground_group(const struct restore_ctx *c, const Cpx__Termina
 {
 	uint32_t root = c->image->ntasks ? c->image->task[0]->pgid : 0;
 
+	if (c->in_background)
+		return 0;
 	if (b->foreground_pgid != c->image->info->external_pgid &&
 	    is_group_of_tree(c, b->foreground_pgid))
 		return b->foreground_pgid;
@@ -240,7 +242,8 @@ static int terminal_settle(struct restore_ctx *c, const Cpx__File *f, const Cpx_
 	group = foreground_group(c, t);
 	if (group)
 		BATCH_CALL(b, SYS_ioctl, fd, TIOCSPGRP, batch_in(b, &(int){group}, sizeof(int)));
-	BATCH_CALL(b, SYS_ioctl, fd, TCSETS2, batch_in(b, t->termios.data, t->termios.len));
+	if (!c->in_background)
+		BATCH_CALL(b, SYS_ioctl, fd, TCSETS2, batch_in(b, t->termios.data, t->termios.len));
 	if (t->exclusive)
 		BATCH_CALL(b, SYS_ioctl, fd, TIOCEXCL);
 	return 0;
