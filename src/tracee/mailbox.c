@@ -127,6 +127,15 @@ static struct robust *keeper_start(void)
 	return k.robust;
 }
 
+static struct robust *robust_of(pid_t owner)
+{
+	struct robust *r = robust_get();
+
+	while (r && r->owner != owner)
+		r = r->more;
+	return r;
+}
+
 static struct robust *robust_with_room(void)
 {
 	struct robust *r = robust_get();
@@ -238,6 +247,20 @@ struct batch lane_batch(const struct mailbox *m, size_t i)
 	};
 }
 
+/* Should we die between the two, the kernel wakes the thread: for a pending operation on a word that is 0
+ * already (kernel/futex/core.c, handle_futex_death). */
+static void release(struct lane *l, unsigned i)
+{
+	struct robust *r = robust_of((pid_t)l->owner);
+
+	if (r)
+		*(struct robust_list *volatile *)&r->head.list_op_pending = &l->node[i];
+	store(&l->park[i].word, 0);
+	syscall(SYS_futex, &l->park[i].word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	if (r)
+		*(struct robust_list *volatile *)&r->head.list_op_pending = NULL;
+}
+
 int lane_post(struct lane *l, const struct batch *b, struct err *err)
 {
 	uint32_t turn = load(&l->done);
@@ -248,8 +271,7 @@ int lane_post(struct lane *l, const struct batch *b, struct err *err)
 	store(&l->park[(turn + 1) & 1].word, l->owner | FUTEX_WAITERS);
 	l->ncalls = b->n;
 	l->posted = turn + 1;
-	store(&l->park[turn & 1].word, 0);
-	syscall(SYS_futex, &l->park[turn & 1].word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	release(l, turn & 1);
 	return 0;
 }
 
