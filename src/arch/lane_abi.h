@@ -30,6 +30,15 @@
 #define CALL_RET  56
 #define CALL_SIZE 64
 
+/* struct drain_rules (tracee/mailbox.h). */
+#define DRAIN_QUOTE 256
+#define DRAIN_END   257
+#define DRAIN_WHEN  258
+#define DRAIN_ENDS  2 /* a value of its table */
+/* Of DRAIN_WHEN. */
+#define DRAIN_IF_UNENDED 1
+#define DRAIN_IF_EMPTY	 2
+
 /* In LANE_READY: cpx has set the lane up. A lane of fresh zeroes must not be waited in. */
 #define LANE_IS_READY 0x78706331
 

@@ -248,6 +248,11 @@ int collect_files(struct session *s, struct err *err)
 	return files_complete(&s->ctx, err);
 }
 
+int collect_borrowed(struct session *s, struct err *err)
+{
+	return files_borrow(&s->ctx, err);
+}
+
 static struct dump_mm *find_mm(struct session *s, const struct tracee *owner)
 {
 	for (size_t i = 0; i < s->nmms; i++)

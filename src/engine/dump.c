@@ -287,6 +287,7 @@ static const struct stage dump_stage[] = {
 	{"ask tasks", collect_attributes},
 	{"read semaphores and queues", collect_ipc},
 	{"read descriptors", collect_files, .is_last_look = true},
+	{"take and put back", collect_borrowed, .is_last_look = true},
 	{"copy shared memory", copy_shared},
 	{"copy memory aside", copy_aside},
 	{"make twins", make_twins},

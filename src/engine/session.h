@@ -94,6 +94,7 @@ int collect_freeze(struct session *s, struct err *err);
 int collect_tasks(struct session *s, struct err *err);	    /* collect.c: from outside */
 int collect_sharing(struct session *s, struct err *err);    /* sharing.c */
 int collect_files(struct session *s, struct err *err);	    /* collect.c */
+int collect_borrowed(struct session *s, struct err *err);   /* collect.c */
 int collect_memory(struct session *s, struct err *err);	    /* collect.c */
 int collect_injection(struct session *s, struct err *err);  /* collect.c */
 int collect_attributes(struct session *s, struct err *err); /* ask.c: what only the tasks can say */

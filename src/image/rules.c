@@ -361,6 +361,8 @@ static const struct rule pty_rules[] = {
 	RANGE(Cpx__PtyMaster, index, 0, (1 << 20) - 1), /* MINORMASK */
 	BYTES(Cpx__PtyMaster, termios, 0, 256),
 	BYTES(Cpx__PtyMaster, winsize, 0, 8),
+	BYTES(Cpx__PtyMaster, input, 0, 65536),
+	BYTES(Cpx__PtyMaster, output, 0, 32768),
 	RANGE(Cpx__PtyMaster, foreground_pgid, 0, PID_MAX),
 	RANGE(Cpx__PtyMaster, sid, 0, PID_MAX),
 	RANGE(Cpx__PtyMaster, mode, 0, 07777),

@@ -69,7 +69,9 @@ struct ends {
 	bool is_filled;		       /* content is recorded */
 	bool is_packet;		       /* pipes */
 	uint64_t peer_ino;	       /* sockets */
-	bool has_unread;	       /* sockets: the peer has not received all */
+	bool has_unread;	       /* sockets: the peer has not received all; pseudo-terminals */
+	bool has_status, is_signalled, is_locked; /* pseudo-terminals: ptyqueue.c */
+	uint32_t unread;		       /* likewise */
 };
 
 /* A descriptor's link text, at which processes outside of the tree are looked for. */
@@ -143,6 +145,11 @@ struct file_entry *files_find_same(const struct dump_ctx *c, const struct fd_pro
  * that would receive it. */
 int files_add_in_flight(struct dump_ctx *c, struct tracee *t, int fd, uint32_t *ret_id,
 			struct err *err);
+
+/* ---- borrow.c ---- */
+/* Runs a batch in the host thread of t while all others stand still, even if we die. -EPERM: that cannot be had, and it was not
+ * run. */
+int borrow_run(struct tracee *t, const struct batch *b, struct err *err);
 
 /* ---- unsupported.c ---- */
 /* The names of those kinds that are refused always; NULL ends them. Some come twice. */

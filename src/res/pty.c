@@ -13,7 +13,7 @@
  * other line disciplines. Cannot be seen, and is lost: an unfinished line in canonical mode, output
  * stopped by ^S, a foreground group that has ended.
  */
-#include "res/files.h"
+#include "res/ptyqueue.h"
 
 #include <asm/termbits.h>
 #include <fcntl.h>
@@ -98,25 +98,6 @@ static int dump_state(const struct fd_probe *p, Cpx__PtyMaster *b, struct err *e
 	return 0;
 }
 
-/* poll(2) first: it lets what is on its way arrive (tty_buffer_flush_work() in n_tty_poll()). */
-static int refuse_queue(struct dump_ctx *c, const struct fd_probe *p, const char *kind,
-			const char *what)
-{
-	struct pollfd pfd = {.fd = p->dup, .events = POLLIN | POLLPRI};
-	int pending = 0;
-
-	poll(&pfd, 1, 0);
-	ioctl(p->dup, FIONREAD, &pending);
-	if (pending == 0 && !(pfd.revents & POLLPRI) &&
-	    (!(pfd.revents & POLLIN) || (pfd.revents & POLLHUP)))
-		return 0;
-	c->npassing++;
-	return files_refuse(c, p, kind,
-			    "cannot be checkpointed: %d bytes %s are not yet read, and reading "
-			    "would take them away: try again when it is idle",
-			    pending, what);
-}
-
 static int refuse_discipline(struct dump_ctx *c, const struct fd_probe *p, const char *kind)
 {
 	int discipline = get_int(p->dup, TIOCGETD);
@@ -146,7 +127,7 @@ static int pty_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, 
 		r = files_watch_more(c, f, p->link, WATCH_FILE, 0, err);
 	if (r == 0)
 		r = refuse_discipline(c, p, "pseudo-terminal master");
-	return r < 0 ? r : refuse_queue(c, p, "pseudo-terminal master", "written by its slave");
+	return r < 0 ? r : ptyqueue_look(c, p, index, true, err);
 }
 
 /* ---- dump: slaves ---- */
@@ -260,7 +241,7 @@ static int pty_complete(struct dump_ctx *c, Cpx__File *f, struct err *err)
 				       "cannot be checkpointed: /dev/pts/%u is the controlling "
 				       "terminal of session %u, of which no task has it open",
 				       b->index, b->sid);
-	return r < 0 ? err_nomem(err) : 0;
+	return r < 0 ? err_nomem(err) : ptyqueue_complete(c, f, err);
 }
 
 /* ---- restore: what is asked by others ---- */
@@ -595,6 +576,18 @@ static int pty_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, stru
 	return 0;
 }
 
+/* When both sides are there; the slave that types is a description of its own, which does not block. */
+static int pty_fill(struct restore_ctx *c, const Cpx__File *f, struct err *err)
+{
+	int master = c->file_fd[files_index(c, f)];
+	_cleanup_close_ int slave = -1;
+
+	if (!f->pty_master->input.len && !f->pty_master->output.len)
+		return 0;
+	slave = open_peer(c, master, O_RDWR | O_NONBLOCK, err);
+	return slave < 0 ? slave : ptyqueue_fill(f, master, slave, err);
+}
+
 /* The master is gone: its end hangs up whatever is open (pty_close() of drivers/tty/pty.c). */
 static int open_orphans(struct restore_ctx *c, uint32_t index, struct err *err)
 {
@@ -629,6 +622,8 @@ const struct file_ops pty_file_ops = {
 	.match = pty_match,
 	.dump = pty_dump,
 	.complete = pty_complete,
+	.borrow = ptyqueue_borrow,
 	.check = pty_check,
 	.open = pty_open,
+	.fill = pty_fill,
 };

@@ -171,6 +171,9 @@ struct file_ops {
 	int (*dump)(struct dump_ctx *c, const struct fd_probe *p, Cpx__File *f, struct err *err);
 	/* After all descriptors are known: peers outside the tree and the like. May be NULL. */
 	int (*complete)(struct dump_ctx *c, Cpx__File *f, struct err *err);
+	/* When nothing is refused: what can only be seen by taking it, by one batch in a task (injected now) that puts it back. May
+	 * refuse. May be NULL. */
+	int (*borrow)(struct dump_ctx *c, Cpx__File *f, struct err *err);
 	/* Restore. check refuses before anything is created. open makes our descriptor of it (and of its
 	 * siblings: file_fd[] of other indices may be set too) in the restoring process, with status flags and position. */
 	int (*check)(struct restore_ctx *c, const Cpx__File *f, struct err *err);
@@ -196,6 +199,7 @@ int files_add_mapped(struct dump_ctx *c, struct tracee *t, const char *path, con
 int files_complete(struct dump_ctx *c, struct err *err);
 /* What tells later whether a file has changed; the tree may run again. res/identity.c */
 int files_identify(struct dump_ctx *c, struct err *err);
+int files_borrow(struct dump_ctx *c, struct err *err);
 size_t files_count(const struct dump_ctx *c);
 Cpx__File *files_get(const struct dump_ctx *c, size_t i);
 void files_release(struct dump_ctx *c);

@@ -7,7 +7,7 @@
  * told by SIGWINCH. Cannot be carried: what was typed and not yet read, what is on the screen.
  * Refused: a second terminal in one tree, unless the tree has its master too (pty.c).
  */
-#include "res/files.h"
+#include "res/ptyqueue.h"
 
 #include <asm/termbits.h>
 #include <fcntl.h>
@@ -102,6 +102,9 @@ static int terminal_dump(struct dump_ctx *c, const struct fd_probe *p, Cpx__File
 	b->is_dev_tty = p->st.st_rdev == makedev(5, 0);
 	b->index = (dev & 0xff) | ((dev >> 12) & 0xfff00); /* the minor of the kernel's encoding */
 	dump_session(c, b, dev);
+	r = ptyqueue_look(c, p, b->index, false, err);
+	if (r < 0)
+		return r;
 	ends = files_ends(c, TERMINALS, dev);
 	if (!ends)
 		return err_nomem(err);

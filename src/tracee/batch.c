@@ -69,6 +69,11 @@ void *batch_local(const struct batch *b, uint64_t remote)
 	return b->data + (remote - b->remote_data);
 }
 
+uint64_t batch_call_at(const struct batch *b, unsigned index)
+{
+	return b->remote_data - (b->data - (uint8_t *)&b->call[index]);
+}
+
 int64_t batch_ret(const struct batch *b, unsigned index)
 {
 	return b->call[index].ret;

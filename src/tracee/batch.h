@@ -50,6 +50,9 @@ struct batch batch_part(struct batch *b, struct call *call, unsigned max, size_t
 /* The local view of a remote address that batch_in() or batch_out() returned. */
 void *batch_local(const struct batch *b, uint64_t remote);
 
+/* The remote address of a call of the batch of a lane (no batch_part()). */
+uint64_t batch_call_at(const struct batch *b, unsigned index);
+
 int64_t batch_ret(const struct batch *b, unsigned index);
 
 /* True when fewer than calls calls or data bytes are left: time to run and reset. */

@@ -42,6 +42,10 @@ _Static_assert(offsetof(struct call, nr) == CALL_NR, "nr");
 _Static_assert(offsetof(struct call, arg) == CALL_ARG, "arg");
 _Static_assert(offsetof(struct call, ret) == CALL_RET, "ret");
 _Static_assert(sizeof(struct call) == CALL_SIZE, "call size");
+_Static_assert(CALL_SIZE == 1 << 6, "CALL_SKIP shifts by 6");
+_Static_assert(offsetof(struct drain_rules, quote) == DRAIN_QUOTE, "quote");
+_Static_assert(offsetof(struct drain_rules, end) == DRAIN_END, "end");
+_Static_assert(offsetof(struct drain_rules, when) == DRAIN_WHEN, "when");
 _Static_assert(sizeof(struct lane) < LANE_SIZE, "lane size");
 
 /* From a list entry to its futex word; glibc's own lists have another offset. */
@@ -273,6 +277,16 @@ int lane_post(struct lane *l, const struct batch *b, struct err *err)
 	l->posted = turn + 1;
 	release(l, turn & 1);
 	return 0;
+}
+
+bool lane_is_running(struct lane *l)
+{
+	uint32_t turn = load(&l->done);
+
+	if (turn == l->posted || load(&l->park[turn & 1].word))
+		return false;
+	syscall(SYS_futex, &l->park[turn & 1].word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	return true;
 }
 
 bool lane_is_done(struct lane *l, unsigned timeout_ms)

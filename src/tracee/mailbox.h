@@ -13,6 +13,7 @@
 #ifndef CPX_TRACEE_MAILBOX_H
 #define CPX_TRACEE_MAILBOX_H
 
+#include "arch/lane_abi.h"
 #include "base/err.h"
 #include "tracee/batch.h"
 
@@ -52,6 +53,34 @@ struct lane {
 /* Nor is one with this: 1 if the task has segment descriptors of its own (modify_ldt(2)), else 0. */
 #define CALL_LDT_SCAN 0xfffffff1UL
 
+/*
+ * Nor with these, which make decisions that cannot wait for us, as we may die. They make system calls of their own, so
+ * they are not for threads under seccomp; and only for those in the loop.
+ *
+ * CALL_SKIP: when the 64-bit word at arg[0] is not arg[1], the next arg[2] calls are not run.
+ */
+#define CALL_SKIP 0xfffffff2UL
+/*
+ * Reads from descriptor arg[0], by reads of arg[2] bytes to arg[1], until one fails or there have been arg[3], and writes
+ * what it got to arg[5], ready to be typed again by the struct drain_rules at arg[4]. {arg[5], ret} is a struct iovec of it.
+ * Must be large enough for twice what is read and one byte a read.
+ */
+#define CALL_DRAIN 0xfffffff3UL
+struct drain_rules {
+	/* Of each byte. 1: `quote` is put before it; DRAIN_ENDS: the same, unless it is the last of a read. */
+	uint8_t kind[256];
+	uint8_t quote;
+	uint8_t end;
+	/* `end` is put after a read: 0: never; DRAIN_IF_UNENDED: that does not end in a DRAIN_ENDS byte; DRAIN_IF_EMPTY: of no
+	 * bytes. */
+	uint8_t when;
+};
+/*
+ * Writes all of the struct iovec at arg[1] to descriptor arg[0], at most arg[2] bytes at once. A write that fails is tried again
+ * after a millisecond, arg[3] times in all. The result is how much could not be written.
+ */
+#define CALL_PUT 0xfffffff4UL
+
 /* A clone-like call whose child is to go on in a lane of its own: in the child (result 0) the
  * loop switches to the lane at remote address arg[5] and waits for its first turn there. arg[5]
  * must be 0 in all other calls of these numbers. Applies to SYS_clone and SYS_clone3. */
@@ -86,6 +115,9 @@ int lane_post(struct lane *l, const struct batch *b, struct err *err);
 int lane_wait(struct lane *l, int pidfd, pid_t tid, struct err *err);
 /* True when the posted batch has run; waits up to timeout_ms for it. */
 bool lane_is_done(struct lane *l, unsigned timeout_ms);
+/* For another process than the one that posts, which may be dead: whether a batch runs. Wakes its thread once more, in case that was all
+ * that was left to do. */
+bool lane_is_running(struct lane *l);
 int lane_run(struct lane *l, const struct batch *b, int pidfd, pid_t tid, struct err *err);
 
 #endif

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A terminal multiplexer with two windows, a shell that keeps a variable and one that counts, is dumped at random
-moments, killed and restored: the same server answers, and both shells go on from where they were."""
+moments, killed and restored: the same server answers, and both shells go on from where they were. What was typed ahead while a job runs is
+there when it ends."""
 import os
 import random
 import shutil
+import signal
 import subprocess
 import time
 
@@ -58,6 +60,26 @@ class Multiplexer:
         if self.windows() != "0 1":
             raise Fail(f"{what}: the windows are {self.windows()!r}")
 
+    def find_job(self, name):
+        return [p for p in procs.tree(self.pid) if procs.read(f"/proc/{p}/comm").strip() == name]
+
+    def type_ahead(self, image):
+        said = os.path.join(self.directory, "ahead")
+        self.type(0, "sleep 1000")
+        if not procs.wait_until(lambda: self.find_job("sleep"), 10):
+            raise Fail("no job runs")
+        self.type(0, "echo ahead $kept >ahead.part; mv ahead.part ahead")
+        for _ in range(5):
+            cpx.dump(self.pid, image)
+        cpx.dump(self.pid, image, "--kill")
+        cpx.reap_dead_tree(self.pid)
+        cpx.restore_detached(image)
+        if os.path.exists(said):
+            raise Fail("the shell did not wait for its job")
+        os.kill(self.find_job("sleep")[0], signal.SIGTERM)
+        if not procs.wait_until(lambda: procs.read(said) == "ahead 42\n", 10):
+            raise Fail(f"what was typed ahead is lost: {procs.read(said)!r}")
+
 
 def test(kind):
     if not shutil.which(kind.name, path=ENVIRONMENT["PATH"]):
@@ -79,5 +101,6 @@ def test(kind):
         cpx.restore_detached(image)
         m.check_counts_from(before, f"round-{i}")
         m.check_answers(f"round-{i}")
+    m.type_ahead(image)
     m.end()
     return 0

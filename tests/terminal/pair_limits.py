@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # timeout: 60
 # alone: another test would take the number of a pseudo-terminal of the killed
-"""Pseudo-terminals that cannot be carried are refused by name: with unread data, with a slave open outside. One whose
-number is taken is restored into a /dev/pts of its own, and dumped and restored from there."""
+"""Pseudo-terminals that cannot be carried are refused by name: with unread data that could not be put back, with a slave open outside, and
+are left as they are. One whose number is taken is restored into a /dev/pts of its own, and dumped and restored from there."""
 import os
 import subprocess
 import sys
@@ -13,17 +13,13 @@ import procs
 from sandbox import Fail
 
 JOB = r"""
-import os, sys, time
+import fcntl, os, signal, sys, termios, time, tty
+signal.signal(signal.SIGIO, signal.SIG_IGN)
 master, slave = os.openpty()
-os.write(1, os.ttyname(slave).encode() + b"\n")
-while True:
-    command = os.read(0, 1)
-    if command == b"w":
-        os.write(slave, b"unread\n")
-    if command == b"r":
-        os.read(master, 100)
-    if command == b"":
-        break
+name = os.ttyname(slave)
+os.write(1, name.encode() + b"\n")
+for line in sys.stdin:
+    exec(line)
     os.write(1, b"done\n")
 for i in range(1000):
     os.write(slave, b"%d\n" % i)
@@ -35,6 +31,27 @@ for i in range(1000):
 """
 
 
+INT = "(1).to_bytes(4, 'little')"
+PIPES = "--external-pipe=null"
+WRITE, READ = "os.write(slave, b'unread')", "os.read(master, 100)"
+# How it gets so, how it is undone, the reason.
+UNREAD = (
+    (f"fcntl.ioctl(slave, termios.TIOCEXCL); {WRITE}", f"fcntl.ioctl(slave, termios.TIOCNXCL); {READ}",
+     "its other side cannot be opened again"),
+    (f"fcntl.ioctl(master, 0x40045431, {INT}); {WRITE}", f"fcntl.ioctl(master, 0x40045431, bytes(4)); {READ}",
+     "its other side cannot be opened again"),
+    (f"{WRITE}; os.close(slave)", f"{READ}; slave = os.open(name, os.O_RDWR | os.O_NOCTTY)", "its other side is not open"),
+    (f"fcntl.fcntl(master, fcntl.F_SETFL, os.O_ASYNC); {WRITE}", f"fcntl.fcntl(master, fcntl.F_SETFL, 0); {READ}",
+     "a signal tells of what arrives"),
+    (f"fcntl.ioctl(master, termios.TIOCPKT, {INT}); termios.tcflush(slave, termios.TCIFLUSH)",
+     "fcntl.ioctl(master, termios.TIOCPKT, bytes(4))", "a change of state (packet mode) is unread"),
+    ("m = termios.tcgetattr(slave); tty.setraw(slave); os.write(master, bytes(3500))",
+     "time.sleep(0.1); termios.tcflush(slave, termios.TCIFLUSH); termios.tcsetattr(slave, termios.TCSANOW, m)", "that is too much"),
+    (f"n = m[:3] + [m[3] | 0x10000] + m[4:]; termios.tcsetattr(slave, termios.TCSANOW, n); {WRITE}",
+     f"termios.tcsetattr(slave, termios.TCSANOW, m); {READ}", "its modes are unusual"),
+)
+
+
 class Job:
     def __init__(self, directory):
         self.process = subprocess.Popen(["python3", "-c", JOB], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -43,9 +60,9 @@ class Job:
         self.pid = self.process.pid
 
     def tell(self, command):
-        self.process.stdin.write(command)
+        self.process.stdin.write(command.encode() + b"\n")
         self.process.stdin.flush()
-        self.process.stdout.readline()
+        return self.process.stdout.readline()
 
 
 def refused(pid, text):
@@ -57,16 +74,29 @@ def refused(pid, text):
 def check_refusals(job):
     if refused(job.pid, "not yet read"):
         raise Fail("an empty pseudo-terminal is refused")
-    job.tell(b"w")
-    if not refused(job.pid, "8 bytes written by its slave are not yet read"):
-        raise Fail("unread output is not refused")
-    job.tell(b"r")
-    if refused(job.pid, "not yet read"):
-        raise Fail("what was read is still refused")
+    for make, undo, why in UNREAD:
+        job.tell(make)
+        if not refused(job.pid, f"not yet read at the other, and {why}"):
+            raise Fail(f"not refused: {make}")
+        job.tell(undo)
+        if refused(job.pid, "not yet read"):
+            raise Fail(f"still refused: {undo}")
     slave = os.open(job.name, os.O_RDWR | os.O_NOCTTY)
     if not refused(job.pid, f"outside of the tree, has {job.name} open too"):
         raise Fail("a slave open outside is not refused")
     os.close(slave)
+
+
+def check_stopped(job, image):
+    """What only shows when it is to be taken."""
+    job.tell(f"{WRITE}; termios.tcflow(slave, termios.TCOOFF)")
+    p = subprocess.run([cpx.path(), "dump", str(job.pid), "-o", image, PIPES], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    if p.returncode != 3 or b"and its output is stopped" not in p.stderr:
+        raise Fail(f"stopped output: {p.returncode}, {p.stderr.decode()}")
+    job.tell("termios.tcflow(slave, termios.TCOON)")
+    cpx.dump(job.pid, image, PIPES)
+    if job.tell(f"os.write(1, {READ} + b'\\n')") != b"unread\n":
+        raise Fail("the output is not what it was")
 
 
 def count(directory):
@@ -82,17 +112,6 @@ def check_goes_on(directory, name):
         raise Fail(f"{name} is {count(directory)[0]} now")
 
 
-def dump_idle(pid, image, *options):
-    """Between its write and its read it is refused, and asked again."""
-    def is_dumped():
-        p = subprocess.run([cpx.path(), "dump", str(pid), "-o", image, *options], stderr=subprocess.PIPE)
-        if p.returncode and b"not yet read" not in p.stderr:
-            raise Fail(f"dump: {p.stderr.decode()}")
-        return p.returncode == 0
-    if not procs.wait_until(is_dumped, 20):
-        raise Fail("it is never idle")
-
-
 def take(name):
     """Holds masters until the number of this slave is one of theirs."""
     held = []
@@ -104,6 +123,7 @@ def take(name):
 def check_refused_pipes(directory):
     job = Job(directory)
     check_refusals(job)
+    check_stopped(job, os.path.join(directory, "image"))
     job.process.kill()
     job.process.wait()
 
@@ -113,7 +133,7 @@ def check_own_devpts(directory, image):
     if not procs.wait_until(lambda: count(directory)[1] > 2, 15):
         raise Fail("it does not count")
     name = count(directory)[0]
-    dump_idle(process.pid, image, "--kill")
+    cpx.dump(process.pid, image, "--kill")
     process.wait()
     held = take(name)
     p = subprocess.run([cpx.path(), "restore", image, "--pid=same", "-d"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -123,7 +143,7 @@ def check_own_devpts(directory, image):
         pid = cpx.restore_detached(image, "--pid=new")
         check_goes_on(directory, name)
         os.unlink(image)
-        dump_idle(pid, image, "--kill")
+        cpx.dump(pid, image, "--kill")
         procs.wait_until(lambda: not procs.is_alive(pid), 10)
     for fd in held:
         os.close(fd)

@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -158,6 +159,104 @@ static void test_zero_scan(void **state)
 	munmap(mem, PAGES * CPX_PAGE_SIZE);
 }
 
+static uint64_t word_of(const struct batch *b, unsigned i)
+{
+	return batch_call_at(b, i) + offsetof(struct call, ret);
+}
+
+static void test_skip(void **state)
+{
+	struct box box;
+	struct batch b;
+	unsigned first, skip;
+
+	box_start(&box);
+	b = lane_batch(&box.m, 0);
+	first = BATCH_CALL(&b, SYS_close, -1);
+	BATCH_CALL(&b, CALL_SKIP, word_of(&b, first), -EBADF, 1);
+	BATCH_CALL(&b, SYS_getpid);
+	skip = BATCH_CALL(&b, CALL_SKIP, word_of(&b, first), 0, 2);
+	BATCH_CALL(&b, SYS_getpid);
+	BATCH_CALL(&b, SYS_getpid);
+	BATCH_CALL(&b, SYS_getpid);
+	BATCH_CALL(&b, CALL_SKIP, word_of(&b, first), 0, 1);
+	BATCH_CALL(&b, SYS_getpid);
+	assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, -1, 0, NULL), 0);
+	assert_int_equal(batch_ret(&b, 2), box.child);
+	assert_int_equal(batch_ret(&b, skip + 1), -ENOSYS);
+	assert_int_equal(batch_ret(&b, skip + 2), -ENOSYS);
+	assert_int_equal(batch_ret(&b, skip + 3), box.child);
+	assert_int_equal(batch_ret(&b, skip + 5), -ENOSYS);
+	box_stop(&box);
+}
+
+/* Packets are lines here. */
+static void test_drain(void **state)
+{
+	static const char *const packet[] = {"ab;", "c;d", ";", "\\;"};
+	struct drain_rules rules = {.kind = {[';'] = DRAIN_ENDS, ['\\'] = 1}, .quote = '\\', .end = '.', .when = DRAIN_IF_UNENDED};
+	static const char expected[] = "ab;c\\;d.;\\\\;";
+	uint64_t at, tmp;
+	struct box box;
+	struct batch b;
+	unsigned drain;
+	int fd[2];
+
+	assert_int_equal(pipe2(fd, O_DIRECT | O_NONBLOCK), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(packet); i++)
+		assert_int_equal(write(fd[1], packet[i], strlen(packet[i])), strlen(packet[i]));
+	box_start(&box);
+	b = lane_batch(&box.m, 0);
+	tmp = batch_out(&b, 16);
+	at = batch_out(&b, 64);
+	drain = BATCH_CALL(&b, CALL_DRAIN, fd[0], tmp, 16, 10, batch_in(&b, &rules, sizeof(rules)), at);
+	BATCH_CALL(&b, SYS_writev, fd[1], batch_call_at(&b, drain) + offsetof(struct call, arg[5]), 1);
+	assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, -1, 0, NULL), 0);
+	assert_int_equal(batch_ret(&b, drain), sizeof(expected) - 1);
+	assert_memory_equal(batch_local(&b, at), expected, sizeof(expected) - 1);
+	assert_int_equal(batch_ret(&b, drain + 1), sizeof(expected) - 1);
+	box_stop(&box);
+	close(fd[0]);
+	close(fd[1]);
+}
+
+/* More than a pipe holds; the rest when there is room. */
+static void test_put(void **state)
+{
+	static char data[12000], got[sizeof(data)];
+	struct box box;
+	struct batch b;
+	uint64_t iov[2];
+	int fd[2];
+
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = i * 7 + i / 256;
+	assert_int_equal(pipe2(fd, O_NONBLOCK), 0);
+	assert_int_equal(fcntl(fd[1], F_SETPIPE_SZ, 4096), 4096);
+	box_start(&box);
+	b = lane_batch(&box.m, 0);
+	iov[0] = batch_in(&b, data, sizeof(data));
+	iov[1] = sizeof(data);
+	BATCH_CALL(&b, CALL_PUT, fd[1], batch_in(&b, iov, sizeof(iov)), 1000, 2);
+	assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, -1, 0, NULL), 0);
+	assert_in_range(batch_ret(&b, 0), sizeof(data) - 4096, sizeof(data) - 3000);
+	assert_int_equal(read(fd[0], got, sizeof(got)), sizeof(data) - batch_ret(&b, 0));
+	assert_memory_equal(got, data, sizeof(data) - batch_ret(&b, 0));
+	b.call[0].arg[3] = 5000;
+	assert_int_equal(lane_post(mailbox_lane(&box.m, 0), &b, NULL), 0);
+	for (size_t n = 0; n < sizeof(got);) {
+		ssize_t r = read(fd[0], got + n, sizeof(got) - n);
+
+		n += r > 0 ? r : 0;
+	}
+	assert_int_equal(lane_wait(mailbox_lane(&box.m, 0), -1, 0, NULL), 0);
+	assert_int_equal(batch_ret(&b, 0), 0);
+	assert_memory_equal(got, data, sizeof(data));
+	box_stop(&box);
+	close(fd[0]);
+	close(fd[1]);
+}
+
 /* A process that steers a loop and dies: the loop must end by itself. */
 static void test_death(void **state)
 {
@@ -265,8 +364,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fill),	   cmocka_unit_test(test_run),
 		cmocka_unit_test(test_clone_lane), cmocka_unit_test(test_zero_scan),
-		cmocka_unit_test(test_death),	   cmocka_unit_test(test_peer_death),
-		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_skip),	   cmocka_unit_test(test_drain),
+		cmocka_unit_test(test_put),	   cmocka_unit_test(test_death),
+		cmocka_unit_test(test_peer_death), cmocka_unit_test(test_many),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,6 +22,12 @@
 #define SYS_clone3	 435
 #define ZERO_SCAN	 0xfffffff0
 #define LDT_SCAN	 0xfffffff1
+#define SKIP		 0xfffffff2
+#define DRAIN		 0xfffffff3
+#define PUT		 0xfffffff4
+#define SYS_read	 0
+#define SYS_write	 1
+#define SYS_poll	 7
 #define OWNER_DIED	 0x40000000
 #define ETIMEDOUT	 110
 
@@ -61,6 +67,15 @@ arch_loop_begin:
 	inc	%ecx
 	cmp	%rcx, %rax
 	je	.Lldt
+	inc	%ecx
+	cmp	%rcx, %rax
+	je	.Lskip
+	inc	%ecx
+	cmp	%rcx, %rax
+	je	.Ldrain
+	inc	%ecx
+	cmp	%rcx, %rax
+	je	.Lput
 	mov	CALL_ARG+0(%rbx), %rdi
 	mov	CALL_ARG+8(%rbx), %rsi
 	mov	CALL_ARG+16(%rbx), %rdx
@@ -207,6 +222,113 @@ arch_loop_begin:
 	jmp	.Lstore
 .Lldt_found:
 	mov	$1, %eax
+	jmp	.Lstore
+
+	/* CALL_SKIP */
+.Lskip:
+	mov	CALL_ARG+0(%rbx), %rdi
+	mov	CALL_ARG+8(%rbx), %rsi
+	xor	%eax, %eax
+	cmp	%rsi, (%rdi)
+	je	.Lstore
+	mov	CALL_ARG+16(%rbx), %rax
+	mov	%rax, CALL_RET(%rbx)
+	inc	%rax
+	sub	%eax, %ebp
+	shl	$6, %rax		/* CALL_SIZE */
+	add	%rax, %rbx
+	jmp	.Lcall
+
+	/* CALL_DRAIN: rsi next byte, rax bytes left of a read, r8 rules, r9d reads left, r15 output */
+.Ldrain:
+	mov	CALL_ARG+24(%rbx), %r9
+	mov	CALL_ARG+40(%rbx), %r15
+.Ldrain_read:
+	mov	CALL_ARG+32(%rbx), %r8
+	dec	%r9d
+	js	.Ldrain_end
+	mov	CALL_ARG+0(%rbx), %rdi
+	mov	CALL_ARG+8(%rbx), %rsi
+	mov	CALL_ARG+16(%rbx), %rdx
+	mov	$SYS_read, %eax
+	syscall
+	test	%rax, %rax
+	js	.Ldrain_end
+.Ldrain_byte:
+	test	%rax, %rax
+	jz	.Ldrain_unended
+	movzbl	(%rsi), %edx
+	inc	%rsi
+	dec	%rax
+	movzbl	(%r8,%rdx), %ecx
+	test	%ecx, %ecx
+	jz	.Ldrain_plain
+	cmp	$DRAIN_ENDS, %ecx
+	jne	.Ldrain_quoted
+	test	%rax, %rax
+	jnz	.Ldrain_quoted
+	mov	%dl, (%r15)
+	inc	%r15
+	jmp	.Ldrain_read
+.Ldrain_quoted:
+	movzbl	DRAIN_QUOTE(%r8), %ecx
+	mov	%cl, (%r15)
+	inc	%r15
+.Ldrain_plain:
+	mov	%dl, (%r15)
+	inc	%r15
+	jmp	.Ldrain_byte
+.Ldrain_unended:
+	movzbl	DRAIN_WHEN(%r8), %ecx
+	test	%ecx, %ecx
+	jz	.Ldrain_read
+	cmp	$DRAIN_IF_EMPTY, %ecx
+	jne	.Ldrain_unended_put
+	cmp	CALL_ARG+8(%rbx), %rsi
+	jne	.Ldrain_read
+.Ldrain_unended_put:
+	movzbl	DRAIN_END(%r8), %ecx
+	mov	%cl, (%r15)
+	inc	%r15
+	jmp	.Ldrain_read
+.Ldrain_end:
+	mov	%r15, %rax
+	sub	CALL_ARG+40(%rbx), %rax
+	jmp	.Lstore
+
+	/* CALL_PUT: rsi next byte, r15 bytes left, r9d tries left */
+.Lput:
+	mov	CALL_ARG+8(%rbx), %rdx
+	mov	0(%rdx), %rsi
+	mov	8(%rdx), %r15
+	mov	CALL_ARG+24(%rbx), %r9
+.Lput_more:
+	test	%r15, %r15
+	jle	.Lput_end
+	mov	CALL_ARG+0(%rbx), %rdi
+	mov	CALL_ARG+16(%rbx), %rdx
+	cmp	%r15, %rdx
+	cmova	%r15, %rdx
+	mov	$SYS_write, %eax
+	syscall
+	test	%rax, %rax
+	jle	.Lput_later
+	add	%rax, %rsi
+	sub	%rax, %r15
+	jmp	.Lput_more
+.Lput_later:
+	dec	%r9d
+	js	.Lput_end
+	mov	%rsi, %r10
+	xor	%edi, %edi
+	xor	%esi, %esi
+	mov	$1, %edx		/* ms */
+	mov	$SYS_poll, %eax
+	syscall
+	mov	%r10, %rsi
+	jmp	.Lput_more
+.Lput_end:
+	mov	%r15, %rax
 	jmp	.Lstore
 
 	/*
