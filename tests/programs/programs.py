@@ -210,7 +210,7 @@ class MakeLua(Program):
     name = "make-lua"
     needs = ("make", "gcc", "tar", "gzip")
     is_replayable = False
-    modes = ("kill-restore", "killed-dumps")
+    modes = ("kill-restore",)
     results = ("result", "lua/src/lvm.o", "lua/src/liblua.a", "lua/src/lua")
     archives = os.path.join(os.environ.get("CPX_SOURCES", "/var/cache/cpx-tests"), "lua5.4_*.orig.tar.gz")
 
@@ -253,11 +253,12 @@ class Service(Program):
     """A server with its clients in one tree, over Unix sockets; every reply is checked by who asked. What it has
     written to files does not go back, so no image of it is restored when the original has gone on."""
     is_replayable = False
-    modes = ("kill-restore", "killed-dumps")
+    modes = ("kill-restore",)
 
 
 class Redis(Service):
     name = "redis"
+    modes = ("kill-restore", "killed-dumps")
     needs = ("python3", "redis-server")
 
     def argv(self):
@@ -267,6 +268,7 @@ class Redis(Service):
 class Postgres(Service):
     """Its directory is made by the job itself, called with no arguments."""
     name = "postgresql"
+    modes = ("kill-restore", "killed-dumps")
     needs = ("python3", "setpriv", "unshare", "initdb", "pgbench")
 
     def prepare(self, directory):
@@ -280,7 +282,6 @@ class MariaDB(Service):
     """The only one here that keeps an io_uring."""
     name = "mariadb"
     needs = ("python3", "mariadbd", "mariadb", "mariadb-install-db")
-    modes = ("kill-restore",)
 
     def prepare(self, directory):
         subprocess.run(["python3", f"{JOBS}/mariadb.py"], check=True, env=ENVIRONMENT, cwd=directory)
