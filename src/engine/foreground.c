@@ -50,7 +50,8 @@ static void follow_stop(const struct foreground *f)
 	terminal_save(f->tty_fd, &at_stop);
 	if (had_terminal)
 		terminal_restore(f->tty_fd, f->terminal);
-	raise(SIGSTOP);
+	if (had_terminal || at_stop.foreground != getpgrp())
+		raise(SIGSTOP);
 	if (tcgetpgrp(f->tty_fd) != getpgrp())
 		; /* it goes on in the background */
 	else if (had_terminal)
@@ -94,6 +95,8 @@ static int look_at_channel(const struct foreground *f, int *ret_status, struct e
 		close(fd);
 	if (ret < 0)
 		return ret == -EINTR ? 0 : ret;
+	if (r.what == REPORT_STOPPED)
+		follow_stop(f);
 	*ret_status = r.status;
 	return r.what == REPORT_ENDED;
 }

@@ -15,7 +15,7 @@
 
 /* What the coordinator tells, in one message each. */
 struct report {
-	enum { REPORT_RUNNING, REPORT_FAILED, REPORT_ENDED } what;
+	enum { REPORT_RUNNING, REPORT_FAILED, REPORT_STOPPED, REPORT_ENDED } what;
 	struct err err; /* REPORT_FAILED */
 	int status;	/* REPORT_ENDED: wait status of the root */
 };

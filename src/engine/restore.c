@@ -398,9 +398,9 @@ static void let_go_of_everything(int channel)
 	close_range(4, ~0U, 0);
 }
 
-static void tell_end(int channel, int status)
+static void tell_status(int channel, int status)
 {
-	struct report r = {.what = REPORT_ENDED, .status = status};
+	struct report r = {.what = WIFSTOPPED(status) ? REPORT_STOPPED : REPORT_ENDED, .status = status};
 
 	report_send(channel, &r, -1, NULL);
 }
@@ -411,9 +411,9 @@ static void reap_all(pid_t root, int channel)
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, __WALL)) > 0 || errno == EINTR)
+	while ((pid = waitpid(-1, &status, __WALL | WUNTRACED)) > 0 || errno == EINTR)
 		if (pid == root)
-			tell_end(channel, status);
+			tell_status(channel, status);
 }
 
 static int build_inside(struct restoration *j, int channel, struct err *err)
