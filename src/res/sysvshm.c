@@ -134,9 +134,11 @@ int sysvshm_check(struct restore_ctx *c, const Cpx__Object *o, struct err *err)
 		return 0;
 	if (is_taken)
 		return refuse_segment(
-			c, s, "a segment with this id exists, and it is another one or in use");
+			c, s, "a segment with this id exists, and it is another one or in use; "
+			"remove it (ipcrm), or restore with --pid=new");
 	if (s->key != IPC_PRIVATE && (shmget(s->key, 0, 0) >= 0 || errno != ENOENT))
-		return refuse_segment(c, s, "another segment has its key");
+		return refuse_segment(c, s, "another segment has its key; remove it (ipcrm), or restore with "
+					   "--pid=new");
 	if (!may_choose_id())
 		return refuse_segment(
 			c, s,
