@@ -110,17 +110,6 @@ static bool has_our_mounts(const struct sides *s)
 	return ret;
 }
 
-static bool can_enter(const struct sides *s, int flags)
-{
-	/* Without mounts of its own, its /proc would show other numbers. */
-	if (flags & CLONE_NEWPID && !(flags & CLONE_NEWNS))
-		return false;
-	if (flags & CLONE_NEWUSER &&
-	    !(is_identity(s->theirs, "uid_map") && is_identity(s->theirs, "gid_map")))
-		return false;
-	return !(flags & CLONE_NEWNS) || has_our_mounts(s);
-}
-
 static int inner_pid(int dir, pid_t *ret, struct err *err)
 {
 	struct proc_status st = {0};
@@ -130,6 +119,29 @@ static int inner_pid(int dir, pid_t *ret, struct err *err)
 		*ret = st.nstgid[st.nns - 1];
 	proc_status_release(&st);
 	return r;
+}
+
+/* A mount namespace may have the /proc of PIDs that are not theirs (unshare(1) --fork --mount-proc). */
+static bool has_proc_of_theirs(const struct sides *s)
+{
+	char path[48];
+	pid_t pid = 0;
+
+	if (inner_pid(s->theirs, &pid, NULL) < 0)
+		return false;
+	snprintf(path, sizeof(path), "root/proc/%d/stat", pid);
+	return faccessat(s->theirs, path, F_OK, 0) == 0;
+}
+
+static bool can_enter(const struct sides *s, int flags)
+{
+	/* Without mounts of its own, its /proc would show other numbers. */
+	if (flags & CLONE_NEWPID && !(flags & CLONE_NEWNS))
+		return false;
+	if (flags & CLONE_NEWUSER &&
+	    !(is_identity(s->theirs, "uid_map") && is_identity(s->theirs, "gid_map")))
+		return false;
+	return !(flags & CLONE_NEWNS) || (has_our_mounts(s) && has_proc_of_theirs(s));
 }
 
 /* An exited leader has no namespaces any more. */
