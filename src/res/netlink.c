@@ -20,15 +20,7 @@
 
 enum { GROUPS_MAX = 1024 };
 
-static const struct {
-	uint32_t protocol;
-	const char *name;
-} carried[] = {
-	{NETLINK_ROUTE, "route"},
-	{NETLINK_SOCK_DIAG, "sock_diag"},
-	{NETLINK_AUDIT, "audit"},
-	{NETLINK_KOBJECT_UEVENT, "kobject_uevent"},
-};
+static const int carried[] = {NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_AUDIT, NETLINK_KOBJECT_UEVENT};
 
 static const struct socket_option options[] = {
 	{SOL_SOCKET, SO_PASSCRED},	     {SOL_SOCKET, SO_RCVTIMEO},
@@ -47,18 +39,18 @@ static ProtobufCMessage *netlink_body(const Cpx__File *f)
 	return f->netlink ? &f->netlink->base : NULL;
 }
 
-static const char *protocol_name(int protocol)
+static bool is_carried(int protocol)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(carried); i++)
-		if ((int)carried[i].protocol == protocol)
-			return carried[i].name;
-	return NULL;
+		if (carried[i] == protocol)
+			return true;
+	return false;
 }
 
 static bool netlink_match(const struct fd_probe *p)
 {
 	return S_ISSOCK(p->st.st_mode) && socket_get_int(p->dup, SO_DOMAIN) == AF_NETLINK &&
-	       protocol_name(socket_get_int(p->dup, SO_PROTOCOL));
+	       is_carried(socket_get_int(p->dup, SO_PROTOCOL));
 }
 
 /* ---- dump ---- */

@@ -45,7 +45,14 @@ def restore_detached(image, *options, **kw):
         raise Fail(f"restore -d printed {out!r}, not a PID") from None
 
 
+def reap_dead(pids):
+    """After --kill: our children and the orphans that we adopt leave their PIDs free."""
+    def is_left():
+        procs.reap()
+        return [p for p in pids if os.path.exists(f"/proc/{p}")]
+    if not procs.wait_until(lambda: not is_left(), 10):
+        raise Fail(f"{is_left()} are still there after dump --kill")
+
+
 def reap_dead_tree(root):
-    """After --kill: a root that is our child, and its orphans, leave the PIDs free."""
-    if not procs.wait_until(lambda: procs.reap() is not None and not os.path.exists(f"/proc/{root}"), 10):
-        raise Fail(f"{root} is still there after dump --kill")
+    reap_dead([root])

@@ -34,8 +34,7 @@ def check(editor, directory, name, split, is_other_terminal):
     tree = procs.tree(pid)
     cpx.dump(pid, path + ".image", "--kill")
     terminal.expect("Killed")
-    if not procs.wait_until(lambda: procs.reap() and not any(os.path.exists(f"/proc/{p}") for p in tree), 10):
-        raise Fail("dump --kill left processes")
+    cpx.reap_dead(tree)
     if is_other_terminal:
         terminal.close()
         terminal = Terminal(directory)

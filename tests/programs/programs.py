@@ -229,6 +229,10 @@ class MakeLua(Program):
                 "lua/src/lua -e 'local s = 0; for i = 1, 1e5 do s = s + i % 7 end; print(s)' >result"]
 
 
+def compile_java(directory, name):
+    subprocess.run(["javac", "-J-XX:-UsePerfData", "-d", directory, f"{JOBS}/{name}.java"], check=True, env=ENVIRONMENT)
+
+
 class Jvm(Program):
     """Without its file in /tmp/hsperfdata_*, which any other JVM that starts removes once we are killed."""
     name = "jvm"
@@ -236,8 +240,7 @@ class Jvm(Program):
     options = ["-XX:-UsePerfData"]
 
     def prepare(self, directory):
-        subprocess.run(["javac", "-J-XX:-UsePerfData", "-d", directory, f"{JOBS}/Load.java"], check=True,
-                       env=ENVIRONMENT)
+        compile_java(directory, "Load")
 
     def argv(self):
         return ["java", "-Xmx128m", *self.options, "-cp", ".", "Load", "result", "700"]
@@ -256,6 +259,18 @@ class Service(Program):
     modes = ("kill-restore",)
 
 
+class Database(Service):
+    """Its job makes the database when it is called without arguments."""
+    job = ""
+    size = ()
+
+    def prepare(self, directory):
+        subprocess.run(self.argv()[:2], check=True, env=ENVIRONMENT, cwd=directory)
+
+    def argv(self):
+        return ["python3", f"{JOBS}/{self.job}", *self.size]
+
+
 class Redis(Service):
     name = "redis"
     modes = ("kill-restore", "killed-dumps")
@@ -265,29 +280,18 @@ class Redis(Service):
         return ["python3", f"{JOBS}/redis.py", "3", "8000"]
 
 
-class Postgres(Service):
-    """Its directory is made by the job itself, called with no arguments."""
+class Postgres(Database):
     name = "postgresql"
+    job, size = "postgres.py", ("3", "600")
     modes = ("kill-restore", "killed-dumps")
     needs = ("python3", "setpriv", "unshare", "initdb", "pgbench")
 
-    def prepare(self, directory):
-        subprocess.run(["python3", f"{JOBS}/postgres.py"], check=True, env=ENVIRONMENT, cwd=directory)
 
-    def argv(self):
-        return ["python3", f"{JOBS}/postgres.py", "3", "600"]
-
-
-class MariaDB(Service):
+class MariaDB(Database):
     """The only one here that keeps an io_uring."""
     name = "mariadb"
+    job, size = "mariadb.py", ("3", "500")
     needs = ("python3", "mariadbd", "mariadb", "mariadb-install-db")
-
-    def prepare(self, directory):
-        subprocess.run(["python3", f"{JOBS}/mariadb.py"], check=True, env=ENVIRONMENT, cwd=directory)
-
-    def argv(self):
-        return ["python3", f"{JOBS}/mariadb.py", "3", "500"]
 
 
 class Nginx(Service):
@@ -311,8 +315,7 @@ class JvmServer(Service):
     needs = ("java", "javac")
 
     def prepare(self, directory):
-        subprocess.run(["javac", "-J-XX:-UsePerfData", "-d", directory, f"{JOBS}/Traffic.java"], check=True,
-                       env=ENVIRONMENT)
+        compile_java(directory, "Traffic")
 
     def argv(self):
         return ["java", "-XX:-UsePerfData", "-Xmx64m", "-cp", ".", "Traffic", "3", "20000"]

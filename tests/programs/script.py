@@ -26,8 +26,7 @@ def kill_and_restore(terminal, image):
     tree = procs.tree(pid)
     cpx.dump(pid, image, "--kill")
     terminal.prompt()  # a restored one does not say "Killed": the shell's child is cpx, which exits with 137
-    if not procs.wait_until(lambda: procs.reap() and not any(os.path.exists(f"/proc/{p}") for p in tree), 10):
-        raise Fail("dump --kill left processes")
+    cpx.reap_dead(tree)
     terminal.type(f"$CPX restore {os.path.basename(image)}\n")
     terminal.await_foreground("script")
 

