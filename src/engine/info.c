@@ -69,7 +69,7 @@ static void count_chunk(struct info *info, const struct chunk_ref *c)
 	uint64_t bytes = 0;
 
 	for (unsigned i = 0; i < c->n; i++)
-		bytes += c->ext[i].len;
+		bytes += c->piece[i].len;
 	if (c->kind == CHUNK_DATA) {
 		info->totals.chunks[c->codec]++;
 		info->totals.bytes += bytes;

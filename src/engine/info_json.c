@@ -53,8 +53,8 @@ static void print_chunk(FILE *out, const struct chunk_ref *c)
 		",\"bytes\":%u,\"stored\":%u,\"extents\":[",
 		c->object, kind_name(c->kind), codec_of(c), c->offset, c->data_len, c->stored_len);
 	for (unsigned i = 0; i < c->n; i++)
-		fprintf(out, "%s[%" PRIu64 ",%" PRIu64 "]", i ? "," : "", c->ext[i].addr,
-			c->ext[i].len);
+		fprintf(out, "%s[%" PRIu64 ",%" PRIu64 "]", i ? "," : "", c->piece[i].addr,
+			c->piece[i].len);
 	fputs("]}", out);
 }
 

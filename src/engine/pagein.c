@@ -40,7 +40,7 @@ static int note_pages(struct rtask *t, const struct chunk_ref *c)
 	for (unsigned i = 0; i < c->n; i++) {
 		if (grow(&t->pages.r, &t->pages.max, t->pages.n, sizeof(*t->pages.r)) < 0)
 			return -ENOMEM;
-		t->pages.r[t->pages.n++] = (struct page_range){c->ext[i].addr, c->ext[i].len};
+		t->pages.r[t->pages.n++] = (struct page_range){c->piece[i].addr, c->piece[i].len};
 	}
 	return 0;
 }
@@ -96,7 +96,7 @@ static int inherit_chunk(struct rtask *t, const struct chunk_ref *c, struct err 
 	if (!t->parent)
 		return err_set(err, -EBADMSG, "the root's memory refers to a parent");
 	for (unsigned i = 0; i < c->n && r == 0; i++)
-		r = inherit_extent(t, c->ext[i].addr, c->ext[i].len, err);
+		r = inherit_extent(t, c->piece[i].addr, c->piece[i].len, err);
 	return r;
 }
 
@@ -296,7 +296,7 @@ static int do_chunk(struct job *j, const struct chunk_ref *c, void *buf, struct 
 	int r = 0;
 
 	if (c->kind == CHUNK_DATA)
-		r = image_read_chunk(j->rt->image, c, buf, err);
+		r = image_read_chunk(c, buf, err);
 	if (r < 0)
 		return r;
 	__atomic_add_fetch(&j->rt->filled, c->data_len, __ATOMIC_RELAXED);

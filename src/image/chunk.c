@@ -31,7 +31,7 @@ static int check_extents(const struct chunk_ref *c, uint64_t *ret_sum, struct er
 	uint64_t end = 0, sum = 0;
 
 	for (unsigned i = 0; i < c->n; i++) {
-		const struct extent *e = &c->ext[i];
+		const struct piece *e = &c->piece[i];
 
 		if (e->len == 0 || (e->addr | e->len) % CPX_PAGE_SIZE)
 			return bad(err, "a chunk's extent is not of whole pages");

@@ -162,8 +162,8 @@ void format_put_chunk(uint8_t *buf, const struct chunk_ref *c)
 	le32_put(buf + 20, c->data_offset - c->offset - head);
 	le64_put(buf + 24, c->checksum);
 	for (unsigned i = 0; i < c->n; i++) {
-		le64_put(buf + FRAME_SIZE + i * EXTENT_SIZE, c->ext[i].addr);
-		le64_put(buf + FRAME_SIZE + i * EXTENT_SIZE + 8, c->ext[i].len);
+		le64_put(buf + FRAME_SIZE + i * EXTENT_SIZE, c->piece[i].addr);
+		le64_put(buf + FRAME_SIZE + i * EXTENT_SIZE + 8, c->piece[i].len);
 	}
 	le64_put(buf + 32, chunk_head_hash(buf, head));
 }
@@ -185,6 +185,18 @@ static int check_head(const uint8_t *buf, size_t head, struct err *err)
 	if (le64_get(buf + 32) != chunk_head_hash(buf, head))
 		return corrupt(err, "wrong checksum of a chunk's header");
 	return 0;
+}
+
+/* One behind the other, as long as that makes sense: chunk_check() judges. */
+static void get_pieces(const uint8_t *p, struct chunk_ref *c)
+{
+	uint64_t from = 0;
+
+	for (unsigned i = 0; i < c->n; i++, p += EXTENT_SIZE) {
+		c->piece[i] = (struct piece){le64_get(p), le64_get(p + 8), (uint32_t)from};
+		if (c->kind == CHUNK_DATA)
+			from += c->piece[i].len;
+	}
 }
 
 int format_get_chunk(const uint8_t *buf, uint64_t offset, struct chunk_ref *c, struct err *err)
@@ -209,9 +221,6 @@ int format_get_chunk(const uint8_t *buf, uint64_t offset, struct chunk_ref *c, s
 	c->stored_len = le32_get(buf + 16);
 	c->checksum = le64_get(buf + 24);
 	c->data_offset = offset + format_chunk_head(n) + padding;
-	for (unsigned i = 0; i < n; i++) {
-		c->ext[i].addr = le64_get(buf + FRAME_SIZE + i * EXTENT_SIZE);
-		c->ext[i].len = le64_get(buf + FRAME_SIZE + i * EXTENT_SIZE + 8);
-	}
+	get_pieces(buf + FRAME_SIZE, c);
 	return chunk_check(c, err);
 }

@@ -111,8 +111,8 @@ void format_put_chunk(uint8_t *buf, const struct chunk_ref *c);
 /* How many extents follow, from the fixed part alone; checks the maximum. */
 int format_chunk_extents(const uint8_t buf[FRAME_SIZE], unsigned *ret, struct err *err);
 
-/* buf: the fixed part and the extents. Fills all of *c but ->ext, which must have room for n.
- * Checks the checksum and all that the chunk alone can tell: kinds, codecs, lengths, alignment,
+/* buf: the fixed part and the extents. Fills all of *c but ->image, and
+ * ->piece, which must have room for n. Checks the checksum and all that the chunk alone can tell: kinds, codecs, lengths, alignment,
  * ascending extents. */
 int format_get_chunk(const uint8_t *buf, uint64_t offset, struct chunk_ref *c, struct err *err);
 

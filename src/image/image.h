@@ -117,7 +117,15 @@ struct image {
 	struct image_private *private;
 };
 
+/* What of a chunk goes where. Of a chunk with bytes the pieces need not be all of it, nor in its order. */
+struct piece {
+	uint64_t addr; /* as struct extent has it */
+	uint64_t len;
+	uint32_t from; /* offset of its bytes in the chunk when decoded; 0 for kinds without */
+};
+
 struct chunk_ref {
+	const struct image *image; /* the one in whose file the chunk is */
 	uint64_t offset;  /* of its header in the file */
 	uint32_t object;
 	uint8_t kind, codec;
@@ -125,7 +133,7 @@ struct chunk_ref {
 	uint32_t stored_len; /* in the file */
 	uint64_t data_offset;
 	uint64_t checksum; /* XXH3-64 of the stored bytes */
-	struct extent *ext; /* owned by the image or the caller's chunk */
+	struct piece *piece; /* n of them, ascending; owned by the image or the caller's chunk */
 	unsigned n;
 };
 
@@ -143,14 +151,13 @@ size_t image_seccomp_depth(const struct image *im, uint32_t id); /* itself and t
 
 /* Reads one chunk's bytes and decompresses them into buf (CHUNK_MAX bytes), checking the
  * checksum. Thread-safe on seekable sources. */
-int image_read_chunk(const struct image *im, const struct chunk_ref *c, void *buf, struct err *err);
+int image_read_chunk(const struct chunk_ref *c, void *buf, struct err *err);
 
 /* The same without copying, for raw chunks of a mapped image: *ret points into the mapping, checksum
  * checked. -EOPNOTSUPP (and no message) where it has to be image_read_chunk(). */
-int image_map_chunk(const struct image *im, const struct chunk_ref *c, const void **ret,
-		    struct err *err);
+int image_map_chunk(const struct chunk_ref *c, const void **ret, struct err *err);
 
-/* Sequential: the next chunk; ret->ext is valid until the next call. 0, or -ENODATA after the
+/* Sequential: the next chunk; ret->piece is valid until the next call. 0, or -ENODATA after the
  * last one (then the index and the footer have been read and checked). Works on both kinds of source. */
 int image_next_chunk(struct image *im, struct chunk_ref *ret, void *buf, struct err *err);
 

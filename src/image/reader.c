@@ -228,18 +228,19 @@ static int parse_entry(const struct image *im, const uint8_t *p, size_t left, ui
 static int parse_index(struct image *im, const uint8_t *p, size_t left, uint64_t offset,
 		       uint64_t index_offset, struct err *err)
 {
-	struct extent *ext = im->private->extents;
+	struct piece *piece = im->private->pieces;
 
 	for (size_t i = 0; i < im->nchunks; i++) {
 		struct chunk_ref *c = &im->chunk[i];
 		size_t len = 0;
 		int r;
 
-		c->ext = ext;
+		c->image = im;
+		c->piece = piece;
 		r = parse_entry(im, p, left, offset, c, &len, err);
 		if (r < 0)
 			return r;
-		ext += c->n;
+		piece += c->n;
 		p += len;
 		left -= len;
 		offset = c->data_offset + c->stored_len;
@@ -260,8 +261,8 @@ static int alloc_chunks(struct image *im, const struct format_index *x, struct e
 	if (fixed > x->length)
 		return image_corrupt(err, "the index is shorter than its number of chunks");
 	im->chunk = calloc(x->nchunks + 1, sizeof(*im->chunk));
-	im->private->extents = calloc(extents + 1, sizeof(struct extent));
-	if (!im->chunk || !im->private->extents)
+	im->private->pieces = calloc(extents + 1, sizeof(struct piece));
+	if (!im->chunk || !im->private->pieces)
 		return err_nomem(err);
 	im->nchunks = x->nchunks;
 	return 0;
@@ -452,7 +453,7 @@ void image_free(struct image *im)
 	XXH3_freeState(p->records_hash);
 	XXH3_freeState(p->index_hash);
 	XXH3_freeState(p->file_hash);
-	free(p->extents);
+	free(p->pieces);
 	free(p->scratch);
 	free(p->seen.ext);
 	free(im->chunk);

@@ -54,8 +54,8 @@ struct image_private {
 	struct seen_pages seen; /* of a stream; files are checked when they are opened */
 	size_t last_rank;	/* order of chunks: see validate_chunk() */
 	bool is_at_end;
-	struct extent *extents; /* of all of image->chunk */
-	struct extent next_extents[EXTENTS_MAX];
+	struct piece *pieces; /* of all of image->chunk */
+	struct piece next_pieces[EXTENTS_MAX];
 	uint8_t *scratch; /* of image_next_chunk(), for compressed bytes */
 	size_t scratch_max;
 };

@@ -35,11 +35,10 @@ int image_read_head(struct image *im, struct err *err)
 }
 
 /* Reads what is stored, into buf or, if it is compressed, by way of scratch. */
-static int fetch(const struct image *im, const struct chunk_ref *c, uint8_t *scratch, void *buf,
-		 struct err *err)
+static int fetch(const struct chunk_ref *c, uint8_t *scratch, void *buf, struct err *err)
 {
 	uint8_t *stored = c->codec == CODEC_NONE ? buf : scratch;
-	int r = image_read_at(im->source, c->data_offset, stored, c->stored_len, err);
+	int r = image_read_at(c->image->source, c->data_offset, stored, c->stored_len, err);
 
 	if (r < 0)
 		return r;
@@ -48,7 +47,7 @@ static int fetch(const struct image *im, const struct chunk_ref *c, uint8_t *scr
 	return c->codec == CODEC_NONE ? 0 : chunk_decompress(c, stored, buf, err);
 }
 
-int image_read_chunk(const struct image *im, const struct chunk_ref *c, void *buf, struct err *err)
+int image_read_chunk(const struct chunk_ref *c, void *buf, struct err *err)
 {
 	_cleanup_free_ uint8_t *scratch = NULL;
 
@@ -59,17 +58,17 @@ int image_read_chunk(const struct image *im, const struct chunk_ref *c, void *bu
 		if (!scratch)
 			return err_nomem(err);
 	}
-	return fetch(im, c, scratch, buf, err);
+	return fetch(c, scratch, buf, err);
 }
 
-int image_map_chunk(const struct image *im, const struct chunk_ref *c, const void **ret,
-		    struct err *err)
+int image_map_chunk(const struct chunk_ref *c, const void **ret, struct err *err)
 {
+	const struct source *s = c->image->source;
 	const uint8_t *stored;
 
-	if (!im->source->map || c->codec != CODEC_NONE || c->kind != CHUNK_DATA)
+	if (!s->map || c->codec != CODEC_NONE || c->kind != CHUNK_DATA)
 		return -EOPNOTSUPP;
-	stored = im->source->map + c->data_offset;
+	stored = s->map + c->data_offset;
 	if (format_hash(stored, c->stored_len) != c->checksum)
 		return image_corrupt(err, "wrong checksum of a chunk");
 	*ret = stored;
@@ -89,7 +88,8 @@ static int read_chunk_head(struct image *im, struct chunk_ref *c, struct err *er
 			  err);
 	if (r < 0)
 		return r;
-	c->ext = p->next_extents;
+	c->image = im;
+	c->piece = p->next_pieces;
 	r = format_get_chunk(p->head, p->pos, c, err);
 	if (r < 0)
 		return r;
@@ -123,7 +123,7 @@ static int fetch_next(struct image *im, const struct chunk_ref *c, void *buf, st
 	if (c->codec != CODEC_NONE &&
 	    grow(&p->scratch, &p->scratch_max, c->stored_len, sizeof(*p->scratch)) < 0)
 		return err_nomem(err);
-	return fetch(im, c, p->scratch, buf, err);
+	return fetch(c, p->scratch, buf, err);
 }
 
 /* What the index must say, gathered while the chunks go by. */

@@ -721,7 +721,7 @@ int validate_records(struct image *im, struct err *err)
 static bool is_inside_mm(const Cpx__Mm *mm, const struct chunk_ref *c)
 {
 	for (unsigned i = 0; i < c->n; i++)
-		if (!is_covered(mm, c->ext[i].addr, c->ext[i].addr + c->ext[i].len, true))
+		if (!is_covered(mm, c->piece[i].addr, c->piece[i].addr + c->piece[i].len, true))
 			return false;
 	return true;
 }
@@ -742,12 +742,12 @@ static int check_mm_chunk(const struct image *im, const Cpx__Mm *mm, const struc
 
 static int check_object_chunk(const Cpx__Object *o, const struct chunk_ref *c, struct err *err)
 {
-	const struct extent *last = &c->ext[c->n - 1];
+	const struct piece *last = &c->piece[c->n - 1];
 	uint64_t size = ALIGN_UP(o->size, (uint64_t)CPX_PAGE_SIZE);
 
 	if (c->kind != CHUNK_DATA)
 		return bad(err, "Object", o->id, "has a chunk of a kind that only memory has");
-	if (last->addr + last->len > size) /* extents ascend */
+	if (last->addr + last->len > size) /* they ascend */
 		return bad(err, "Object", o->id, "has content beyond its end");
 	return 0;
 }
@@ -805,8 +805,8 @@ int seen_pages_add(struct seen_pages *p, const struct chunk_ref *c, struct err *
 		return r;
 	if (grow(&p->ext, &p->max, p->n + c->n, sizeof(*p->ext)) < 0)
 		return err_nomem(err);
-	memcpy(p->ext + p->n, c->ext, c->n * sizeof(*p->ext));
-	p->n += c->n;
+	for (unsigned i = 0; i < c->n; i++)
+		p->ext[p->n++] = (struct extent){c->piece[i].addr, c->piece[i].len};
 	p->object = c->object;
 	return 0;
 }

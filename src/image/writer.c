@@ -48,7 +48,7 @@ struct image_writer {
 struct prepared_chunk {
 	struct chunk_ref ref;
 	void *stored;
-	struct extent ext[];
+	struct piece piece[];
 };
 
 /* ---- putting bytes out ---- */
@@ -366,19 +366,21 @@ static int encode(const struct image_writer_options *o, struct chunk_ref *c, con
 	return 0;
 }
 
-/* The part of a chunk that is known before it is encoded. */
-static int start_chunk(struct chunk_ref *c, uint32_t object, enum chunk_kind kind,
-		       const struct extent *ext, unsigned n, struct err *err)
+/* The part of a chunk that is known before it is encoded. piece: room for n. */
+static int start_chunk(struct chunk_ref *c, struct piece *piece, uint32_t object,
+		       enum chunk_kind kind, const struct extent *ext, unsigned n, struct err *err)
 {
 	uint64_t sum = sum_of(ext, n);
 
-	if (kind == CHUNK_DATA && sum > CHUNK_MAX)
+	if (n > EXTENTS_MAX || (kind == CHUNK_DATA && sum > CHUNK_MAX))
 		return misuse(err, "a chunk is too long");
+	for (unsigned i = 0; i < n; i++)
+		piece[i] = (struct piece){ext[i].addr, ext[i].len, 0};
 	*c = (struct chunk_ref){
 		.object = object,
 		.kind = kind,
 		.data_len = kind == CHUNK_DATA ? sum : 0,
-		.ext = (struct extent *)ext,
+		.piece = piece,
 		.n = n,
 	};
 	return 0;
@@ -388,8 +390,9 @@ int image_write_chunk(struct image_writer *w, uint32_t object, enum chunk_kind k
 		      const struct extent *ext, unsigned n, const void *data, struct err *err)
 {
 	_cleanup_free_ void *stored = NULL;
+	struct piece piece[EXTENTS_MAX];
 	struct chunk_ref c;
-	int r = start_chunk(&c, object, kind, ext, n, err);
+	int r = start_chunk(&c, piece, object, kind, ext, n, err);
 
 	if (r < 0)
 		return r;
@@ -413,13 +416,12 @@ int image_prepare_chunk(const struct image_writer_options *o, uint32_t object, e
 			struct prepared_chunk **ret, struct err *err)
 {
 	__attribute__((cleanup(free_prepared))) struct prepared_chunk *c =
-		calloc(1, sizeof(*c) + n * sizeof(*ext));
+		calloc(1, sizeof(*c) + n * sizeof(struct piece));
 	int r;
 
 	if (!c)
 		return err_nomem(err);
-	memcpy(c->ext, ext, n * sizeof(*ext));
-	r = start_chunk(&c->ref, object, kind, c->ext, n, err);
+	r = start_chunk(&c->ref, c->piece, object, kind, ext, n, err);
 	if (r < 0)
 		return r;
 	if (kind == CHUNK_DATA) {
@@ -453,12 +455,13 @@ int image_write_prepared(struct image_writer *w, struct prepared_chunk *c, struc
 int image_reserve_chunk(struct image_writer *w, uint32_t object, const struct extent *ext,
 			unsigned n, uint64_t *ret_offset, unsigned *ret_handle, struct err *err)
 {
+	struct piece piece[EXTENTS_MAX];
 	struct chunk_ref c;
 	int r;
 
 	if (!w->by_position)
 		return err_set(err, -ESPIPE, "the output is a stream: no room can be reserved");
-	r = start_chunk(&c, object, CHUNK_DATA, ext, n, err);
+	r = start_chunk(&c, piece, object, CHUNK_DATA, ext, n, err);
 	if (r < 0)
 		return r;
 	c.stored_len = c.data_len;
@@ -473,8 +476,8 @@ int image_reserve_chunk(struct image_writer *w, uint32_t object, const struct ex
 
 int image_finish_chunk(struct image_writer *w, unsigned handle, uint64_t xxh3, struct err *err)
 {
-	struct extent ext[EXTENTS_MAX];
-	struct chunk_ref c = {.ext = ext};
+	struct piece piece[EXTENTS_MAX];
+	struct chunk_ref c = {.piece = piece};
 	uint64_t offset;
 	uint8_t *p;
 	int r;

@@ -119,14 +119,15 @@ int fill_range(const struct fill_target *t, uint64_t addr, uint64_t len, const v
 int fill_chunk(const struct fill_target *t, const struct chunk_ref *c, const void *data,
 	       struct err *err)
 {
-	const uint8_t *at = c->kind == CHUNK_ZERO ? NULL : data;
+	const uint8_t *bytes = c->kind == CHUNK_ZERO ? NULL : data;
 	int r = 0;
 
 	if (c->kind == CHUNK_INHERIT)
 		return err_set(err, -EINVAL, "inherited pages are not filled");
 	for (unsigned i = 0; i < c->n && r == 0; i++) {
-		r = fill_range(t, c->ext[i].addr, c->ext[i].len, at, err);
-		at = at ? at + c->ext[i].len : NULL;
+		const struct piece *p = &c->piece[i];
+
+		r = fill_range(t, p->addr, p->len, bytes ? bytes + p->from : NULL, err);
 	}
 	return r;
 }

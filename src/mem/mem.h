@@ -124,7 +124,7 @@ struct fill_target {
  * mem_fd elsewhere. data NULL: with zeros. Thread-safe. */
 int fill_range(const struct fill_target *t, uint64_t addr, uint64_t len, const void *data,
 	       struct err *err);
-/* The same for the extents of one chunk. */
+/* The same for the pieces of one chunk, of which data holds all bytes. */
 int fill_chunk(const struct fill_target *t, const struct chunk_ref *c, const void *data,
 	       struct err *err);
 

@@ -281,8 +281,8 @@ int objects_shmid(const struct restore_ctx *c, uint32_t object_id)
 
 /* ---- content ---- */
 
-static int fill_extent(struct restore_ctx *c, size_t i, const struct extent *e, const uint8_t *data,
-		       struct err *err)
+static int fill_piece(struct restore_ctx *c, size_t i, const struct piece *e, const uint8_t *data,
+		      struct err *err)
 {
 	uint64_t size = c->image->object[i]->size, len = MIN(e->len, size - e->addr), done = 0;
 
@@ -304,22 +304,21 @@ int objects_fill(struct restore_ctx *c, const struct chunk_ref *chunk, const voi
 		 struct err *err)
 {
 	size_t i = objects_index(c, chunk->object);
-	const uint8_t *p = data;
+	const uint8_t *bytes = data;
 
 	if (i == SIZE_MAX || !c->object_fd || (!c->object_map[i] && c->object_fd[i] < 0))
 		return err_set(err, -EBADMSG, "object %u: has content but is not there",
 			       chunk->object);
 	for (unsigned k = 0; k < chunk->n; k++) {
-		const struct extent *e = &chunk->ext[k];
+		const struct piece *e = &chunk->piece[k];
 		int r;
 
 		if (chunk->kind != CHUNK_DATA || e->addr >= c->image->object[i]->size)
 			return err_set(err, -EBADMSG, "object %u: has content outside of it",
 				       chunk->object);
-		r = fill_extent(c, i, e, p, err);
+		r = fill_piece(c, i, e, bytes + e->from, err);
 		if (r < 0)
 			return r;
-		p += e->len;
 	}
 	return 0;
 }

@@ -141,7 +141,7 @@ static int read_all(struct source *s, uint8_t *buf)
 	if (r < 0)
 		return *err.msg && err.code == r ? r : (abort(), r);
 	for (size_t i = 0; i < im->nchunks; i++)
-		if (image_read_chunk(im, &im->chunk[i], buf, &err) < 0 && !*err.msg)
+		if (image_read_chunk(&im->chunk[i], buf, &err) < 0 && !*err.msg)
 			abort();
 	do
 		r = image_next_chunk(im, &c, buf, &err);

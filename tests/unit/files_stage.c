@@ -391,7 +391,7 @@ static void fill_objects(struct restore_ctx *c)
 	struct err err = ERR_INIT;
 
 	for (size_t i = 0; i < c->image->nchunks; i++) {
-		check_err(image_read_chunk(c->image, &c->image->chunk[i], buf, &err), &err);
+		check_err(image_read_chunk(&c->image->chunk[i], buf, &err), &err);
 		check_err(objects_fill(c, &c->image->chunk[i], buf, &err), &err);
 	}
 	free(buf);

@@ -344,8 +344,8 @@ static int make_uffd(void *at, size_t len)
 
 static void fill_and_check(const struct fill_target *t, uint8_t *p)
 {
-	struct extent ext[] = {{(uintptr_t)p + P, 2 * P}, {(uintptr_t)p + 5 * P, 5 * P}};
-	struct chunk_ref c = {.kind = CHUNK_DATA, .ext = ext, .n = 2};
+	struct piece piece[] = {{(uintptr_t)p + P, 2 * P, 5 * P}, {(uintptr_t)p + 5 * P, 5 * P, 0}};
+	struct chunk_ref c = {.kind = CHUNK_DATA, .piece = piece, .n = 2};
 	_cleanup_free_ uint8_t *data = malloc(7 * P);
 	struct err err = ERR_INIT;
 
@@ -354,8 +354,8 @@ static void fill_and_check(const struct fill_target *t, uint8_t *p)
 	if (fill_chunk(t, &c, data, &err) < 0)
 		fail_msg("%s", err.msg);
 	mprotect(p, 10 * P, PROT_READ | PROT_WRITE);
-	assert_memory_equal(p + P, data, 2 * P);
-	assert_memory_equal(p + 5 * P, data + 2 * P, 5 * P);
+	assert_memory_equal(p + P, data + 5 * P, 2 * P);
+	assert_memory_equal(p + 5 * P, data, 5 * P);
 	check_selected(p, 10, "0110011111");
 }
 
@@ -398,8 +398,8 @@ static void test_fill_zero_and_nowhere(void **state)
 	Cpx__Vma vma, *vmas = &vma;
 	struct fresh none = {0};
 	struct fill_target t = {getpid(), mem, -1, &mm, is_fresh, &none};
-	struct extent ext = {0};
-	struct chunk_ref c = {.kind = CHUNK_ZERO, .ext = &ext, .n = 1};
+	struct piece piece = {0};
+	struct chunk_ref c = {.kind = CHUNK_ZERO, .piece = &piece, .n = 1};
 
 	cpx__mm__init(&mm);
 	cpx__vma__init(&vma);
@@ -411,13 +411,13 @@ static void test_fill_zero_and_nowhere(void **state)
 	vma.end = (uintptr_t)p + 40 * P;
 	mm.n_vma = 1;
 	mm.vma = &vmas;
-	ext = (struct extent){(uintptr_t)p + P, 38 * P};
+	piece = (struct piece){(uintptr_t)p + P, 38 * P, 0};
 	assert_int_equal(fill_chunk(&t, &c, NULL, NULL), 0);
 	assert_int_equal(p[0], 1);
 	assert_true(page_is_zero(p + P) && page_is_zero(p + 38 * P));
 	assert_int_equal(p[39 * P], 1);
 	c.kind = CHUNK_DATA;
-	ext = (struct extent){vma.end, P};
+	piece = (struct piece){vma.end, P, 0};
 	assert_int_equal(fill_chunk(&t, &c, ones, NULL), -EBADMSG);
 	munmap(p, 40 * P);
 }

@@ -275,12 +275,10 @@ static void check_chunks(struct image *im, struct noted n[2])
 	int r;
 
 	while ((r = image_next_chunk(im, &c, buf, &err)) == 0) {
-		uint8_t *data = buf;
-
 		for (unsigned i = 0; i < c.n; i++)
-			for (uint64_t at = 0; at < c.ext[i].len; at += P, data += P)
-				check_page(&n[c.object - 1], &n[0], c.kind, c.ext[i].addr + at,
-					   data);
+			for (uint64_t at = 0; at < c.piece[i].len; at += P)
+				check_page(&n[c.object - 1], &n[0], c.kind, c.piece[i].addr + at,
+					   buf + c.piece[i].from + at);
 	}
 	if (r != -ENODATA)
 		fail_msg("%s", err.msg);
