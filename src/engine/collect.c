@@ -20,7 +20,10 @@ static int refuse_freeze(struct session *s, const struct err *why, struct err *e
 /* -EALREADY: it has a tracer; -EOPNOTSUPP: it is of a kind that cpx does not know. */
 int collect_freeze(struct session *s, struct err *err)
 {
-	struct freeze_options o = {.no_children = s->options->no_children};
+	struct freeze_options o = {.no_children = s->options->no_children,
+				   .first = s->job->first,
+				   .nfirst = s->job->nfirst,
+				   .first_ms = s->job->first_ms};
 	int ret;
 
 	if (s->options->pid == 1)

@@ -17,8 +17,8 @@
  * third smaller. To a file time counts; down a pipe to another host the bytes do. */
 enum { DEFAULT_LEVEL = 1 };
 
-/* After one to eight milliseconds each, so as not to meet the same moment of a tree that goes in circles; a fifth
- * of a second in all. Under load a moment without such a state may be one of four. */
+/* After one to eight milliseconds each, so as not to meet the same moment of a tree that goes in circles; under
+ * a second in all. Under load a moment without such a state may be one of four. */
 enum { PASSING_TRIES = 40 };
 
 static int look_ahead(struct session *s, struct err *err)
@@ -317,14 +317,29 @@ static int run(struct session *s, bool is_exact, struct job *j, struct cpx_resul
 	return ret;
 }
 
+/* Every second time those whose state it is stand before the others, who go on for as long as a loaded
+ * machine may need to let them; the other times everybody is stopped at once, should they be waiting
+ * for one of those. */
+static int stop_first(struct job *j, const struct refusals *l, unsigned tries)
+{
+	free(j->first);
+	j->first = calloc(l->n, sizeof(*j->first));
+	j->nfirst = 0;
+	j->first_ms = tries;
+	for (size_t i = 0; i < l->n && j->first && tries % 2; i++)
+		if (l->item[i].pid)
+			j->first[j->nfirst++] = l->item[i].pid;
+	return j->first ? 0 : -ENOMEM;
+}
+
 /* A state in which nobody can look, and which the tree leaves when it runs on, is waited out. */
 static bool wait_out(const struct session *s, unsigned *tries)
 {
 	struct timespec t = {.tv_nsec = 1000000L * (1 + *tries % 8)};
 
-	if (!s->refusals.n || s->refusals.n != s->ctx.npassing || *tries >= PASSING_TRIES)
+	if (!s->refusals.n || s->refusals.n != s->ctx.npassing || *tries >= PASSING_TRIES ||
+	    stop_first(s->job, &s->refusals, ++*tries) < 0)
 		return false;
-	++*tries;
 	nanosleep(&t, NULL);
 	return true;
 }
@@ -363,5 +378,6 @@ int cpx_dump(const struct cpx_dump_options *o, struct cpx_result *r)
 	ret = output_open(&output, o->output ? o->output : name, o->out_fd, &err);
 	ret = ret < 0 ? result_set(r, ret, &err, NULL) : job_run(&j, dump, r);
 	output_release(&output);
+	free(j.first);
 	return ret;
 }

@@ -65,6 +65,10 @@ struct job {
 	const struct cpx_dump_options *options;
 	struct output *output; /* open; NULL: check only */
 	struct enter_plan plan;
+	/* When it is tried again: the tasks for which it was refused, to be stopped before the others. */
+	pid_t *first;
+	size_t nfirst;
+	unsigned first_ms;
 };
 /* Decides where, and has fn(job, result) run there, with the pid of job->options as it is there.
  * Ends with result_set(). */

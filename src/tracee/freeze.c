@@ -24,13 +24,6 @@
 #define DEFAULT_TIMEOUT_MS 10000
 #define LOOK_MS 1 /* between looks when no stop is announced */
 
-struct freezer {
-	struct tree *tree;
-	const struct freeze_options *o;
-	uint64_t deadline; /* monotonic ns */
-	uint64_t pid_ns;
-};
-
 /* ---- the list of tasks and threads ---- */
 
 pid_t tracee_live_tid(const struct tracee *t)
@@ -399,17 +392,26 @@ static int tree_add(struct tree *tree, struct tracee *t, struct err *err)
 	return 0;
 }
 
-/* -ESRCH when there is no such task (any more). */
-static int add_task(struct freezer *f, pid_t pid, struct tracee *parent, struct err *err)
+static struct tracee *new_task(struct freezer *f, pid_t pid)
 {
 	struct tracee *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	*t = (struct tracee){.pid = pid, .tree = f->tree, .subreaper = -1};
+	snprintf(t->comm, sizeof(t->comm), "?");
+	t->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	return t;
+}
+
+int freeze_add_task(struct freezer *f, pid_t pid, struct tracee *parent, struct err *err)
+{
+	struct tracee *first = tree_find(&f->first, pid), *t = first ? first : new_task(f, pid);
 	int r;
 
 	if (!t)
 		return err_nomem(err);
-	*t = (struct tracee){.pid = pid, .parent = parent, .tree = f->tree, .subreaper = -1};
-	snprintf(t->comm, sizeof(t->comm), "?");
-	t->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	t->parent = parent;
 	r = t->pidfd < 0 ? err_sys(err, -errno, "cannot open a pidfd") : 0;
 	if (r == 0)
 		r = examine(f, t, parent, err);
@@ -419,11 +421,12 @@ static int add_task(struct freezer *f, pid_t pid, struct tracee *parent, struct 
 	}
 	if (r == 0)
 		r = tree_add(f->tree, t, err);
-	if (r) {
-		if (r != -ESRCH)
-			task_err(t, err, r);
+	if (r && r != -ESRCH)
+		task_err(t, err, r);
+	if (r && !first)
 		tracee_free(t);
-	}
+	else if (r == 0 && first)
+		freeze_take_first(f, first);
 	return r;
 }
 
@@ -438,7 +441,7 @@ static int add_children(struct freezer *f, struct tracee *t, size_t *found, stru
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		if (tree_find(f->tree, child[i]))
 			continue;
-		r = add_task(f, child[i], t, err);
+		r = freeze_add_task(f, child[i], t, err);
 		/* One that has gone is not listed the next time; one in the middle of an execve, which
 		 * for an instant has no number, is. */
 		*found += r == 0 || r == -ESRCH;
@@ -455,8 +458,7 @@ static int check_time(const struct freezer *f, struct err *err)
 	return interrupt_check(err);
 }
 
-/* All threads of all tasks known so far stand, and no task has others. */
-static int complete_threads(struct freezer *f, struct err *err)
+int freeze_threads(struct freezer *f, struct err *err)
 {
 	size_t found;
 
@@ -526,7 +528,7 @@ static int freeze_all(struct freezer *f, struct err *err)
 	size_t found;
 
 	do {
-		int r = complete_threads(f, err);
+		int r = freeze_threads(f, err);
 		size_t n = f->tree->n; /* those that are added do not stand yet */
 
 		found = 0;
@@ -703,7 +705,9 @@ static int freeze(struct freezer *f, pid_t root, struct err *err)
 		r = own_pid_ns(&f->pid_ns, err);
 	if (r)
 		return r;
-	r = add_task(f, root, NULL, err);
+	r = freeze_first(f, err);
+	if (r == 0)
+		r = freeze_add_task(f, root, NULL, err);
 	if (r == -ESRCH)
 		return err_set(err, r, "task %d does not exist", root);
 	if (r == 0 && f->tree->task[0]->is_zombie)
@@ -728,6 +732,7 @@ int tree_freeze(struct tree *tree, pid_t root, const struct freeze_options *o, s
 
 	*tree = (struct tree){0};
 	r = freeze(&f, root, err);
+	freeze_release_first(&f);
 	if (r)
 		tree_thaw(tree, THAW_RUN);
 	return r;

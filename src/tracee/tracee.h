@@ -83,6 +83,11 @@ struct freeze_options {
 	bool no_children;
 	/* For a thread that does not stop (uninterruptible, vfork); 0: 10000. */
 	unsigned timeout_ms;
+	/* Tasks that are stopped first, and how long the others go on then: to be done with what these
+	 * have asked of them. Numbers that are not (any more) in the tree do no harm. */
+	const pid_t *first;
+	size_t nfirst;
+	unsigned first_ms;
 };
 
 /* Seizes and stops every thread of root and all descendants until a whole pass finds nothing

@@ -9,6 +9,29 @@
 #include <signal.h>
 #include <time.h>
 
+/* ---- freeze.c ---- */
+
+struct freezer {
+	struct tree *tree;
+	const struct freeze_options *o;
+	uint64_t deadline; /* monotonic ns */
+	uint64_t pid_ns;
+	struct tree first; /* stopped first, and not yet found in the tree */
+};
+
+/* -ESRCH when there is no such task (any more). parent: NULL if it may be anybody's child. */
+int freeze_add_task(struct freezer *f, pid_t pid, struct tracee *parent, struct err *err);
+/* All threads of all tasks known so far stand, and no task has others. */
+int freeze_threads(struct freezer *f, struct err *err);
+
+/* ---- first.c ---- */
+
+int freeze_first(struct freezer *f, struct err *err);
+/* It was found in the tree. */
+void freeze_take_first(struct freezer *f, struct tracee *t);
+/* What has turned out not to be in the tree runs again. */
+void freeze_release_first(struct freezer *f);
+
 /* ---- seize.c: attaching ---- */
 
 /* Must be on while a second thread of a task is seized: see there. */

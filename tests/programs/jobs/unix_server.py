@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A threaded server on a Unix socket and clients that connect, ask a few times and go; each reply is checked."""
+"""A threaded server on a Unix socket and more clients than it can keep up with, which connect, ask twice and go: at any
+moment connections wait to be accepted. Each reply is checked."""
 import hashlib
 import multiprocessing
 import os
@@ -7,7 +8,7 @@ import socket
 import socketserver
 import threading
 
-CLIENTS, CONNECTIONS, REQUESTS = 3, 600, 4
+CLIENTS, CONNECTIONS, REQUESTS = 6, 400, 2
 
 
 class Handler(socketserver.StreamRequestHandler):
