@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A case: one workload, its rounds in which all that is compared takes its turn, and its rows."""
+import os
+import statistics
+
+from target import BenchError, Target
+from tools import Criu
+
+GIB = 2**30
+
+
+def _available(name="MemAvailable"):
+    with open("/proc/meminfo") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith(name))
+
+
+class Case:
+    name = ""
+    needs = 0  # bytes of memory at once
+    rounds = None  # if it needs no more than so many
+
+    def __init__(self, tools, quick):
+        self.tools, self.quick = tools, quick
+        self.criu = Criu(tools) if tools.criu else None
+        self.figures, self.absent, self.failure = {}, {}, None
+        self.target = None
+
+    # ---- what each case says ----
+
+    def workload(self):
+        """The arguments of its target."""
+        raise NotImplementedError
+
+    def prepare(self):
+        """Once, before the rounds."""
+
+    def round(self):
+        raise NotImplementedError
+
+    def rows(self):
+        raise NotImplementedError
+
+    # ---- helpers ----
+
+    def note(self, figure, value):
+        self.figures.setdefault(figure, []).append(value)
+
+    def median(self, figure):
+        return statistics.median(self.figures[figure])
+
+    def has(self, figures, command, option):
+        """False, and those figures are marked as absent, if this cpx lacks the option."""
+        if self.tools.has(command, option):
+            return True
+        for figure in figures:
+            self.absent[figure] = "not in this cpx"
+        return False
+
+    def start(self):
+        self.target = Target(self.tools, **self.workload())
+
+    def dump(self, prefix, *options, image="image"):
+        wall, result = self.tools.dump(self.target, *options, image=image)
+        self.note(f"{prefix}_wall", wall)
+        self.note(f"{prefix}_frozen", result["frozen_us"] / 1e3)
+        self.note(f"{prefix}_gap", self.target.gap())
+        return result
+
+    def restore(self, prefix, *options, image="image"):
+        """In place of the target, which is ended."""
+        self.target.end()
+        wall, first = self.tools.restore(self.target, *options, image=image)
+        self.note(f"{prefix}_wall", wall)
+        self.note(f"{prefix}_first", first)
+
+    def criu_round(self, prefix="criu"):
+        """Where there is one: the same as cpx did."""
+        if not self.criu:
+            return
+        self.note(f"{prefix}_dump_wall", self.criu.dump(self.target))
+        self.note(f"{prefix}_dump_gap", self.target.gap())
+        self.note(f"{prefix}_image", self.criu.size_mib())
+        self.target.end()
+        self.note(f"{prefix}_restore_wall", self.criu.restore(self.target))
+        self.tools.remove("image.criu")
+
+    # ---- running it ----
+
+    def _check_room(self):
+        room = os.statvfs(self.tools.directory)
+        free = min(_available(), room.f_bavail * room.f_frsize + GIB)
+        if free < self.needs * 1.2:
+            raise BenchError(f"needs {self.needs / GIB:.0f} GiB of memory")
+
+    def run(self, rounds):
+        """Whatever happens, nothing of it is left."""
+        try:
+            self._check_room()
+            self.start()
+            self.prepare()
+            for _ in range(self.rounds or rounds):
+                self.round()
+        except BenchError as e:
+            self.failure = f"failed: {e}"
+        finally:
+            if self.target:
+                self.target.end()
+            self.target = None
+            self.tools.clear()
+
+    def all_rows(self):
+        rows = self.rows()
+        for row in rows:
+            row.case = self
+        return rows

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Cases whose cost is not that of their memory: one tiny task, many tasks, threads, mappings, descriptors."""
+from case import Case
+from report import Row, at_most
+from target import FORK, TOUCH
+
+MIB = 2**20
+
+
+class Small(Case):
+    """Dump and restore with the options that one gets without saying anything."""
+
+    freeze_bar = restore_bar = dump_bar = None
+    words = ""
+    full, small = {}, {}  # arguments of the workload; those with --quick
+
+    def __init__(self, tools, quick):
+        super().__init__(tools, quick)
+        self.title = self.words.format(**self.workload())
+
+    def workload(self):
+        return self.small if self.quick else self.full
+
+    def round(self):
+        self.note("nothing", self.tools.nothing())
+        self.target.do(TOUCH)
+        self.note("fork", self.target.do(FORK))
+        self.dump("dump")
+        self.note("image", self.tools.size_mib("image"))
+        self.restore("restore")
+        self.tools.remove("image")
+        self.criu_round()
+
+    def rows(self):
+        spawn, fork = ("nothing", "fork+exec+exit"), ("fork", "fork()")
+        rows = [Row(f"{self.title}: freeze (frozen_us)", "dump_frozen", "ms", *fork, self.freeze_bar),
+                Row(f"{self.title}: freeze seen inside", "dump_gap", "ms", *fork, self.freeze_bar),
+                Row(f"{self.title}: dump wall", "dump_wall", "ms", *spawn, self.dump_bar),
+                Row(f"{self.title}: restore wall", "restore_wall", "ms", *spawn, self.restore_bar),
+                Row(f"{self.title}: image", "image", "MiB")]
+        if self.criu:
+            rows += [Row(f"{self.title}: CRIU freeze seen inside", "criu_dump_gap", "ms", *fork),
+                     Row(f"{self.title}: CRIU dump wall", "criu_dump_wall", "ms", *spawn),
+                     Row(f"{self.title}: CRIU restore wall", "criu_restore_wall", "ms", *spawn),
+                     Row(f"{self.title}: CRIU image", "criu_image", "MiB")]
+        return rows
+
+
+class Tiny(Small):
+    name, words = "tiny", "one tiny task"
+    dump_bar = restore_bar = at_most(5)
+
+
+class Tasks(Small):
+    name, words = "tasks", "{tasks} tasks x {mib} MiB"
+    full, small = {"tasks": 100, "mib": 4}, {"tasks": 8, "mib": 1}
+    freeze_bar, restore_bar = at_most(60), at_most(150)
+    needs = 2000 * MIB
+
+
+class Threads(Small):
+    name, words = "threads", "{threads} threads"
+    full, small = {"threads": 200}, {"threads": 20}
+    freeze_bar, restore_bar = at_most(10), at_most(15)
+
+
+class Threads2000(Small):
+    name, words = "threads2000", "{threads:,} threads"
+    full, small = {"threads": 2000}, {"threads": 100}
+
+
+class Maps(Small):
+    name, words = "maps", "{maps:,} mappings"
+    full, small = {"maps": 10000}, {"maps": 300}
+
+
+class Fds(Small):
+    name, words = "fds", "{fds:,} descriptors"
+    full, small = {"fds": 10000}, {"fds": 300}
+
+
+CASES = [Tiny, Tasks, Threads, Threads2000, Maps, Fds]
