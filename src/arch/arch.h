@@ -135,13 +135,14 @@ const void *arch_idle_code(size_t *ret_size);
 /* CPU identity, for the image header and the plan of a restore. */
 struct arch_cpu {
 	char vendor[16];
-	char model[64];
 	uint64_t xcr0;	       /* enabled xsave components */
 	uint32_t xsave_size;   /* bytes of a standard-format area with all of xcr0 */
 	uint32_t features[16]; /* cpuid words as documented in docs/image-format.md */
 };
 void arch_cpu_get(struct arch_cpu *ret);
-/* Names into buf (comma separated) the features that `had` has and this CPU lacks. True if any. */
-bool arch_cpu_lacks(const struct arch_cpu *had, char *buf, size_t size);
+/* Its name for people; a separate thing, as it takes a while to ask for. */
+void arch_cpu_model(char *ret, size_t size);
+/* Names into buf (comma separated) the features that `had` has and `here` lacks. True if any. */
+bool arch_cpu_lacks(const struct arch_cpu *had, const struct arch_cpu *here, char *buf, size_t size);
 
 #endif

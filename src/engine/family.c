@@ -121,14 +121,6 @@ int family_join_groups(struct rtree *rt, struct err *err)
 
 /* ---- zombies -------------------------------------------------------------------------------- */
 
-static void add_name(struct batch *b, const Cpx__Task *msg)
-{
-	char name[16] = "";
-
-	memcpy(name, msg->comm.data, MIN(msg->comm.len, sizeof(name) - 1));
-	BATCH_CALL(b, SYS_prctl, PR_SET_NAME, batch_in(b, name, sizeof(name)));
-}
-
 /* Dies of signal signo: default action, unblocked, without a core file. */
 static void add_death(struct batch *b, pid_t pid, int signo)
 {
@@ -146,7 +138,7 @@ static int end_zombie(struct rtree *rt, struct rtask *t, struct err *err)
 	struct batch b = rtask_batch(rt, t);
 	int status = t->msg->exit_code;
 
-	add_name(&b, t->msg);
+	name_give(&b, t->msg, NULL);
 	if (WIFSIGNALED(status))
 		add_death(&b, t->pid, WTERMSIG(status));
 	BATCH_CALL(&b, SYS_exit_group, WEXITSTATUS(status));

@@ -7,11 +7,8 @@
 
 #include "base/util.h"
 
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 
-#define MAX_OPS	      32
-#define SCRATCH_WORDS 16
+#define MAX_OPS 32
 
 /* One thread's batch in the making. */
 struct gift {
@@ -19,7 +16,7 @@ struct gift {
 	struct rthread *th;
 	struct batch b;
 	unsigned first[MAX_OPS + 1]; /* calls of ops i: [first[i], first[i + 1]) */
-	uint64_t scratch[MAX_OPS][SCRATCH_WORDS];
+	uint64_t scratch[MAX_OPS][GIVE_WORDS];
 	size_t from, to; /* ops in this batch */
 	bool is_split;	 /* the last of them has more to give */
 };
@@ -132,7 +129,7 @@ int give_attributes(struct rtree *rt, rtask_filter *want, const void *arg, enum 
 		if (!t->msg || is_zombie(t) || !want(t, arg))
 			continue;
 		for (size_t k = 0; k < t->nthreads; k++)
-			gift[n++] = (struct gift){.t = t, .th = &t->thread[k]};
+			gift[n].t = t, gift[n++].th = &t->thread[k];
 	}
 	return give_round(rt, gift, n, stage, err);
 }
@@ -235,32 +232,6 @@ int give_descriptors(struct rtree *rt, struct err *err)
 int give_settle(struct rtree *rt, struct err *err)
 {
 	return each_table(rt, settle, false, err);
-}
-
-/* ---- names ---------------------------------------------------------------------------------- */
-
-static int give_name(struct rtree *rt, struct rtask *t, struct rthread *th, struct err *err)
-{
-	struct batch b = lane_batch(&rt->box, th->lane);
-	const ProtobufCBinaryData *comm = th->msg->comm.len ? &th->msg->comm : &t->msg->comm;
-	char name[16] = "";
-
-	memcpy(name, comm->data, MIN(comm->len, sizeof(name) - 1));
-	BATCH_CALL(&b, SYS_prctl, PR_SET_NAME, batch_in(&b, name, sizeof(name)));
-	return lane_run(mailbox_lane(&rt->box, th->lane), &b, t->pidfd, th->tid, err);
-}
-
-int give_names(struct rtree *rt, struct err *err)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < rt->n; i++) {
-		struct rtask *t = rt->task[i];
-
-		for (size_t k = 0; t->msg && !is_zombie(t) && k < t->nthreads && r == 0; k++)
-			r = give_name(rt, t, &t->thread[k], err);
-	}
-	return r;
 }
 
 /* ---- rings ---------------------------------------------------------------------------------- */

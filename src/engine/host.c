@@ -84,8 +84,7 @@ static int fill_cpu(Cpx__Host *h, struct err *err)
 	h->xcr0 = cpu.xcr0;
 	h->xsave_size = cpu.xsave_size;
 	h->cpu_features = malloc(sizeof(cpu.features));
-	if (!h->cpu_features || set_string(&h->cpu_vendor, cpu.vendor) < 0 ||
-	    set_string(&h->cpu_model, cpu.model) < 0)
+	if (!h->cpu_features || set_string(&h->cpu_vendor, cpu.vendor) < 0)
 		return err_nomem(err);
 	memcpy(h->cpu_features, cpu.features, sizeof(cpu.features));
 	h->n_cpu_features = ARRAY_SIZE(cpu.features);
@@ -94,22 +93,19 @@ static int fill_cpu(Cpx__Host *h, struct err *err)
 
 static int fill_names(Cpx__Host *h, struct err *err)
 {
-	char boot_id[37] = "";
 	struct utsname uts;
-	int ret = proc_boot_id(-1, boot_id, err);
 
-	if (ret < 0)
-		return ret;
 	if (uname(&uts) < 0)
 		return err_sys(err, -errno, "uname");
 	if (set_string(&h->arch, uts.machine) < 0 || set_string(&h->kernel, uts.release) < 0 ||
-	    set_string(&h->hostname, uts.nodename) < 0 || set_string(&h->boot_id, boot_id) < 0 ||
+	    set_string(&h->hostname, uts.nodename) < 0 ||
 	    set_string(&h->cpx_version, CPX_VERSION) < 0)
 		return err_nomem(err);
 	return 0;
 }
 
-int host_fill(Cpx__Host *h, struct err *err)
+/* What is compared at a restore. */
+static int fill_facts(Cpx__Host *h, struct err *err)
 {
 	int ret = fill_names(h, err);
 
@@ -118,6 +114,35 @@ int host_fill(Cpx__Host *h, struct err *err)
 	if (ret == 0)
 		ret = fill_vdso(h, err);
 	h->page_size = sysconf(_SC_PAGESIZE);
+	return ret;
+}
+
+static int fill_boot(Cpx__Host *h, struct err *err)
+{
+	char boot_id[37] = "";
+	int ret = proc_boot_id(-1, boot_id, err);
+
+	if (ret < 0)
+		return ret;
+	return set_string(&h->boot_id, boot_id) < 0 ? err_nomem(err) : 0;
+}
+
+static int fill_model(Cpx__Host *h, struct err *err)
+{
+	char model[64];
+
+	arch_cpu_model(model, sizeof(model));
+	return set_string(&h->cpu_model, model) < 0 ? err_nomem(err) : 0;
+}
+
+int host_fill(Cpx__Host *h, struct err *err)
+{
+	int ret = fill_facts(h, err);
+
+	if (ret == 0)
+		ret = fill_boot(h, err);
+	if (ret == 0)
+		ret = fill_model(h, err);
 	h->realtime_ns = clock_ns(CLOCK_REALTIME);
 	h->monotonic_ns = clock_ns(CLOCK_MONOTONIC);
 	h->boottime_ns = clock_ns(CLOCK_BOOTTIME);
@@ -131,16 +156,21 @@ bool host_is_same_boot(const Cpx__Host *had)
 	return proc_boot_id(-1, boot_id, NULL) == 0 && strcmp(boot_id, had->boot_id) == 0;
 }
 
-static int check_cpu(const Cpx__Host *had, struct refusals *refusals)
+static void features_of(const Cpx__Host *h, struct arch_cpu *ret)
 {
-	struct arch_cpu was = {.xcr0 = had->xcr0, .xsave_size = had->xsave_size};
+	*ret = (struct arch_cpu){.xcr0 = h->xcr0, .xsave_size = h->xsave_size};
+	memcpy(ret->features, h->cpu_features,
+	       MIN(h->n_cpu_features, ARRAY_SIZE(ret->features)) * sizeof(ret->features[0]));
+}
+
+static int check_cpu(const Cpx__Host *had, const Cpx__Host *here, struct refusals *refusals)
+{
+	struct arch_cpu was, is;
 	char missing[512];
 
-	snprintf(was.vendor, sizeof(was.vendor), "%s", had->cpu_vendor);
-	snprintf(was.model, sizeof(was.model), "%s", had->cpu_model);
-	memcpy(was.features, had->cpu_features,
-	       MIN(had->n_cpu_features, ARRAY_SIZE(was.features)) * sizeof(was.features[0]));
-	if (!arch_cpu_lacks(&was, missing, sizeof(missing)))
+	features_of(had, &was);
+	features_of(here, &is);
+	if (!arch_cpu_lacks(&was, &is, missing, sizeof(missing)))
 		return 0;
 	return refuse(refusals, 0, NULL, "processor",
 		      "this machine lacks features that the tasks may be using (dumped on %s): %s; "
@@ -178,7 +208,7 @@ static int compare(const Cpx__Host *had, const Cpx__Host *here, struct refusals 
 			     "the tasks' extended state (xsave) takes %u bytes, here it is %u",
 			     had->xsave_size, here->xsave_size);
 	if (ret == 0)
-		ret = check_cpu(had, refusals);
+		ret = check_cpu(had, here, refusals);
 	if (ret == 0)
 		ret = check_vdso(had, here, refusals);
 	return ret;
@@ -192,7 +222,7 @@ int host_check(const Cpx__Host *had, struct refusals *refusals, struct err *err)
 	if (!here)
 		return err_nomem(err);
 	cpx__host__init(here);
-	ret = host_fill(here, err);
+	ret = fill_facts(here, err);
 	if (ret == 0 && compare(had, here, refusals) < 0)
 		ret = err_nomem(err);
 	cpx__host__free_unpacked(here, NULL);

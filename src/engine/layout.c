@@ -105,35 +105,32 @@ static bool is_special(const struct proc_vma *v)
 	return strcmp(v->path, "[vdso]") == 0 || strncmp(v->path, "[vvar", 5) == 0;
 }
 
-static int specials_of_self(struct rtask *t, struct err *err)
+int layout_note_specials(struct rtree *rt, const struct proc_vmas *own, struct err *err)
 {
-	_cleanup_close_ int dir = -1;
-	struct proc_vmas v = {0};
-	int r = proc_open(-1, getpid(), 0, &dir, err);
+	rt->special = calloc(own->n + 1, sizeof(*rt->special));
+	if (!rt->special)
+		return err_nomem(err);
+	for (size_t i = 0; i < own->n; i++) {
+		const struct proc_vma *v = &own->vma[i];
 
-	if (r == 0)
-		r = proc_maps(dir, &v, err);
-	if (r < 0)
-		return r;
-	t->special = calloc(v.n, sizeof(*t->special));
-	for (size_t i = 0; i < v.n && t->special; i++)
-		if (is_special(&v.vma[i]))
-			t->special[t->nspecials++] = (struct special){
-				v.vma[i].start, v.vma[i].end - v.vma[i].start,
-				v.vma[i].path[2] == 'd'};
-	proc_vmas_release(&v);
-	return t->special ? 0 : err_nomem(err);
+		if (is_special(v))
+			rt->special[rt->nspecials++] =
+				(struct special){v->start, v->end - v->start, v->path[2] == 'd'};
+	}
+	return 0;
 }
 
-static int specials_of_parent(struct rtask *t, struct err *err)
+/* The parent's; the root has those of the coordinator, whose fork it is. */
+static int inherit_specials(const struct rtree *rt, struct rtask *t, struct err *err)
 {
-	const struct rtask *p = t->parent->mm_owner;
+	const struct rtask *p = t->parent ? t->parent->mm_owner : NULL;
+	const struct special *s = p ? p->special : rt->special;
 
-	t->special = calloc(p->nspecials + 1, sizeof(*t->special));
+	t->nspecials = p ? p->nspecials : rt->nspecials;
+	t->special = calloc(t->nspecials + 1, sizeof(*t->special));
 	if (!t->special)
 		return err_nomem(err);
-	memcpy(t->special, p->special, p->nspecials * sizeof(*t->special));
-	t->nspecials = p->nspecials;
+	memcpy(t->special, s, t->nspecials * sizeof(*t->special));
 	return 0;
 }
 
@@ -424,7 +421,7 @@ int layout_apply(struct rtree *rt, struct rtask *t, struct err *err)
 		return err_nomem(err);
 	if (old && find_kept(old, t->mm, &t->kept) < 0)
 		return err_nomem(err);
-	ret = t->parent ? specials_of_parent(t, err) : specials_of_self(t, err);
+	ret = inherit_specials(rt, t, err);
 	if (ret < 0)
 		return ret;
 	remote_begin(r, rt, t);

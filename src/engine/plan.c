@@ -27,17 +27,15 @@ struct rights {
 
 static int own_rights(struct rights *ret, struct err *err)
 {
-	_cleanup_close_ int dir = -1;
-	struct proc_status s = {0};
-	int r = proc_open(-1, getpid(), 0, &dir, err);
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2] = {0};
+	uint64_t effective;
 
-	if (r == 0)
-		r = proc_status(dir, &s, err);
-	if (r < 0)
-		return r;
-	ret->is_admin = s.cap_eff & (1ULL << CAP_SYS_ADMIN);
-	ret->may_set_pids = ret->is_admin || s.cap_eff & (1ULL << CAP_CHECKPOINT_RESTORE);
-	proc_status_release(&s);
+	if (syscall(SYS_capget, &head, data) < 0)
+		return err_sys(err, -errno, "capget");
+	effective = data[0].effective | (uint64_t)data[1].effective << 32;
+	ret->is_admin = effective & (1ULL << CAP_SYS_ADMIN);
+	ret->may_set_pids = ret->is_admin || effective & (1ULL << CAP_CHECKPOINT_RESTORE);
 	return 0;
 }
 

@@ -180,7 +180,6 @@ static const struct {
 	{"early attributes", stage_early},
 	{"shared memory", stage_settle_objects},
 	{"memory", stage_finish_layout},
-	{"names", give_names},
 	{"rings", give_rings},
 	{"descriptors", give_descriptors},
 	{"queues", stage_fill},

@@ -121,6 +121,7 @@ void rtree_release(struct rtree *rt)
 		rtask_free(rt->task[i]);
 	free(rt->task);
 	free(rt->pending_data);
+	free(TAKE_PTR(rt->special));
 	rt->task = NULL;
 	rt->n = rt->max = 0;
 	rt->pending_data = NULL;

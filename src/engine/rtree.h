@@ -69,6 +69,8 @@ struct rtree {
 	uint64_t hole, hole_size; /* all of ours: scratch, code, mailbox, staged objects */
 	uint64_t scratch;	  /* where the vdso waits while the rest is unmapped */
 	uint64_t stage;
+	struct special *special; /* vvar and vdso of the coordinator */
+	size_t nspecials;
 	size_t next_lane;
 	long trace_options; /* of PTRACE_SEIZE */
 	pid_t external_sid, external_pgid;
@@ -121,6 +123,9 @@ int rtree_stand_in(struct rtree *rt, struct rtask *t, pid_t pid, struct rtask **
 /* layout.c: gives t (just cloned; parent NULL: still with the coordinator's mappings) the mappings
  * of its mm. Private mappings that its parent has alike are kept, for their pages. */
 int layout_apply(struct rtree *rt, struct rtask *t, struct err *err);
+/* Where the coordinator's vvar and vdso are, which the root will have at first. */
+struct proc_vmas;
+int layout_note_specials(struct rtree *rt, const struct proc_vmas *own, struct err *err);
 /* Protections, madvise(2), locks, names, and PR_SET_MM, when all children are cloned. */
 int layout_finish(struct rtree *rt, struct rtask *t, struct err *err);
 /* Is the page at addr in an anonymous mapping that was made for t (not kept from its parent)? Lowers
@@ -145,7 +150,6 @@ int give_descriptors(struct rtree *rt, struct err *err);
 int give_attributes(struct rtree *rt, rtask_filter *want, const void *arg, enum give_stage stage, struct err *err);
 int give_outside(struct rtree *rt, rtask_filter *want, const void *arg, struct err *err);
 int give_settle(struct rtree *rt, struct err *err);
-int give_names(struct rtree *rt, struct err *err);
 int give_rings(struct rtree *rt, struct err *err);
 
 /* switch.c: into the registers of the image, stopped still. */

@@ -52,7 +52,7 @@ static int add_image_spans(struct spans *l, const struct image *im)
 	return r;
 }
 
-static int add_own_spans(struct spans *l, struct err *err)
+static int add_own_spans(struct rtree *rt, struct spans *l, struct err *err)
 {
 	_cleanup_close_ int dir = -1;
 	struct proc_vmas v = {0};
@@ -65,8 +65,9 @@ static int add_own_spans(struct spans *l, struct err *err)
 	for (size_t i = 0; i < v.n && r == 0; i++)
 		if (v.vma[i].start < HIGHEST)
 			r = add_span(l, v.vma[i].start, v.vma[i].end);
+	r = r < 0 ? err_nomem(err) : layout_note_specials(rt, &v, err);
 	proc_vmas_release(&v);
-	return r < 0 ? err_nomem(err) : 0;
+	return r;
 }
 
 static int by_start(const void *a, const void *b)
@@ -100,7 +101,7 @@ static uint64_t find_hole(struct spans *l, uint64_t size)
 static int choose_hole(struct rtree *rt, struct err *err)
 {
 	struct spans l = {0};
-	int r = add_own_spans(&l, err);
+	int r = add_own_spans(rt, &l, err);
 
 	if (r == 0 && add_image_spans(&l, rt->image) < 0)
 		r = err_nomem(err);

@@ -277,6 +277,7 @@ static int end_leader(struct rtree *rt, struct rtask *t, struct err *err)
 
 	if (!t->thread[0].msg->exited)
 		return 0;
+	name_give(&b, t->msg, t->thread[0].msg);
 	BATCH_CALL(&b, SYS_exit, 0);
 	return lane_post(rtask_lane(rt, t), &b, err);
 }

@@ -89,6 +89,6 @@ extern const struct attr_ops mm_attr_ops, fs_attr_ops, signals_attr_ops, thread_
 	threadmem_attr_ops, creds_attr_ops, no_new_privs_attr_ops, sched_attr_ops, thread_flags_attr_ops,
 	process_flags_attr_ops, itimers_attr_ops, posix_timers_attr_ops, timer_starts_attr_ops,
 	rlimits_attr_ops, seccomp_attr_ops, semundo_attr_ops, membarrier_attr_ops, ldt_attr_ops,
-	control_attr_ops, keyrings_attr_ops, lsm_attr_ops, landlock_attr_ops;
+	control_attr_ops, name_attr_ops, keyrings_attr_ops, lsm_attr_ops, landlock_attr_ops;
 
 #endif

@@ -18,6 +18,7 @@ const struct attr_ops *const attr_registry[] = {
 	&posix_timers_attr_ops,
 	&timer_starts_attr_ops,
 	&mm_attr_ops,
+	&name_attr_ops,
 	&ldt_attr_ops,
 	&fs_attr_ops,
 	&signals_attr_ops,

@@ -75,7 +75,7 @@ struct restore_ctx {
  * tracee_inject()); `ask` adds calls to the batch that the thread
  * will run; `take` reads their results. Any of the functions may be NULL. Skip zombies and threads that are exited. Restore: `check` refuses what cannot be rebuilt; `give`
  * adds the calls that rebuild it, run in that thread itself. scratch is one uint64_t per ops and thread for
- * remembering between ask and take (or give and given), 16 words each.
+ * remembering between ask and take (16 words each) or give and given (GIVE_WORDS each).
  *
  * Per task ops get thread == NULL and run in the leader's (or, if exited, the first live) thread.
  * Where the order within a stage matters it is that of attr_registry[]; between the per-task ops and the threads of
@@ -88,6 +88,8 @@ enum give_stage { /* in this order; all tasks finish one before any starts the n
 	GIVE_LATE,   /* pending signals, timers armed, dumpable, pdeathsig, no_new_privs */
 	GIVE_STAGES
 };
+
+#define GIVE_WORDS 4
 
 struct attr_ops {
 	const char *name;
@@ -127,6 +129,8 @@ int attr_status(struct dump_ctx *c, const struct tracee *t, const struct tracee_
 		const struct proc_status **ret, struct err *err);
 /* Before the freeze, to make it shorter: what is needed to find out about Landlock. */
 void landlock_prepare(struct dump_ctx *c, pid_t pid);
+/* Has a thread (NULL: the first one) give itself its name. */
+void name_give(struct batch *b, const Cpx__Task *task, const Cpx__Thread *th);
 /* Free what the attribute files keep in the contexts. */
 void attrs_dump_release(struct dump_ctx *c);
 void attrs_restore_release(struct restore_ctx *c);

@@ -51,47 +51,68 @@ static uint64_t read_xcr0(void)
 	return (uint64_t)hi << 32 | lo;
 }
 
-static void read_names(struct arch_cpu *c)
-{
-	uint32_t v[4] = {0}, brand[12] = {0};
-	unsigned i;
+/* In a virtual machine each cpuid is left to the hypervisor and takes 10 us or more: so none is run twice. The highest
+ * leaves are known from leaf 0 and 0x80000000, which __get_cpuid() would ask for again and again. */
+struct leaf {
+	uint32_t a, b, c, d;
+};
 
-	__get_cpuid(0, &v[3], &v[0], &v[2], &v[1]);
-	memcpy(c->vendor, v, 12);
-	for (i = 0; i < 3; i++)
-		__get_cpuid(0x80000002 + i, &brand[i * 4], &brand[i * 4 + 1], &brand[i * 4 + 2],
-			    &brand[i * 4 + 3]);
-	memcpy(c->model, brand, sizeof(brand));
+static struct leaf get_leaf(uint32_t nr, uint32_t sub, uint32_t max)
+{
+	struct leaf l = {0};
+
+	if (nr <= max)
+		__cpuid_count(nr, sub, l.a, l.b, l.c, l.d);
+	return l;
+}
+
+static void read_basic(struct arch_cpu *ret, uint32_t max)
+{
+	struct leaf l = get_leaf(1, 0, max);
+
+	ret->features[W_1_EDX] = l.d;
+	ret->features[W_1_ECX] = l.c;
+	l = get_leaf(7, 0, max);
+	ret->features[W_7_EBX] = l.b;
+	ret->features[W_7_ECX] = l.c;
+	ret->features[W_7_EDX] = l.d;
+	if (l.a > 0)
+		ret->features[W_7_1_EAX] = get_leaf(7, 1, max).a;
+}
+
+static void read_xsave(struct arch_cpu *ret, uint32_t max)
+{
+	if (!(ret->features[W_1_ECX] & 1U << 27)) /* osxsave */
+		return;
+	ret->xcr0 = read_xcr0();
+	ret->xsave_size = get_leaf(13, 0, max).b;
+	ret->features[W_13_1_EAX] = get_leaf(13, 1, max).a;
 }
 
 void arch_cpu_get(struct arch_cpu *ret)
 {
-	uint32_t *f = ret->features, a, b, c, d;
+	struct leaf base = get_leaf(0, 0, 0);
+	struct leaf ext = get_leaf(0x80000000, 0, 0x80000000);
 
 	memset(ret, 0, sizeof(*ret));
-	read_names(ret);
-	if (__get_cpuid(1, &a, &b, &c, &d)) {
-		f[W_1_EDX] = d;
-		f[W_1_ECX] = c;
-	}
-	if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
-		f[W_7_EBX] = b;
-		f[W_7_ECX] = c;
-		f[W_7_EDX] = d;
-	}
-	if (__get_cpuid_count(7, 1, &a, &b, &c, &d))
-		f[W_7_1_EAX] = a;
-	if (__get_cpuid(0x80000001, &a, &b, &c, &d)) {
-		f[W_EXT_EDX] = d;
-		f[W_EXT_ECX] = c;
-	}
-	if (!(f[W_1_ECX] & 1U << 27)) /* osxsave */
-		return;
-	ret->xcr0 = read_xcr0();
-	if (__get_cpuid_count(13, 0, &a, &b, &c, &d))
-		ret->xsave_size = b;
-	if (__get_cpuid_count(13, 1, &a, &b, &c, &d))
-		f[W_13_1_EAX] = a;
+	memcpy(ret->vendor, &base.b, 4);
+	memcpy(ret->vendor + 4, &base.d, 4);
+	memcpy(ret->vendor + 8, &base.c, 4);
+	read_basic(ret, base.a);
+	ext = get_leaf(0x80000001, 0, ext.a);
+	ret->features[W_EXT_EDX] = ext.d;
+	ret->features[W_EXT_ECX] = ext.c;
+	read_xsave(ret, base.a);
+}
+
+void arch_cpu_model(char *ret, size_t size)
+{
+	uint32_t max = get_leaf(0x80000000, 0, 0x80000000).a;
+	struct leaf brand[3];
+
+	for (unsigned i = 0; i < 3; i++)
+		brand[i] = get_leaf(0x80000002 + i, 0, max);
+	snprintf(ret, size, "%.*s", (int)sizeof(brand), (const char *)brand);
 }
 
 static void append(char *buf, size_t size, const char *name)
@@ -101,24 +122,22 @@ static void append(char *buf, size_t size, const char *name)
 	snprintf(buf + n, size - n, "%s%s", n ? ", " : "", name);
 }
 
-bool arch_cpu_lacks(const struct arch_cpu *had, char *buf, size_t size)
+bool arch_cpu_lacks(const struct arch_cpu *had, const struct arch_cpu *here, char *buf, size_t size)
 {
-	struct arch_cpu here;
 	char name[48];
 	size_t i;
 
-	arch_cpu_get(&here);
 	buf[0] = '\0';
 	for (i = 0; i < sizeof(feature_names) / sizeof(feature_names[0]); i++) {
 		uint32_t bit = 1U << feature_names[i].bit;
 		unsigned w = feature_names[i].word;
 
-		if (had->features[w] & bit && !(here.features[w] & bit))
+		if (had->features[w] & bit && !(here->features[w] & bit))
 			append(buf, size, feature_names[i].name);
 	}
-	if (had->xcr0 & ~here.xcr0) {
+	if (had->xcr0 & ~here->xcr0) {
 		snprintf(name, sizeof(name), "xsave components 0x%llx",
-			 (unsigned long long)(had->xcr0 & ~here.xcr0));
+			 (unsigned long long)(had->xcr0 & ~here->xcr0));
 		append(buf, size, name);
 	}
 	return buf[0];
