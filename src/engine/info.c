@@ -98,7 +98,7 @@ static int count_stream(struct info *info, struct err *err)
 
 static int gather(struct info *info, struct source *s, struct err *err)
 {
-	int r = image_open(s, &info->im, err);
+	int r = image_open(s, NULL, &info->im, err);
 
 	if (r < 0)
 		return r;
@@ -152,7 +152,7 @@ static int verify(const char *file, struct cpx_result *r, struct err *err)
 	if (ret < 0)
 		return ret;
 	r->image_bytes = s.is_seekable ? s.size : 0;
-	return image_verify(&s, err);
+	return image_verify(&s, NULL, err);
 }
 
 int cpx_verify(const char *file, struct cpx_result *r)

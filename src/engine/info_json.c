@@ -36,7 +36,12 @@ static int print_array(FILE *out, const char *name, void *const *msg, size_t n, 
 
 static const char *kind_name(enum chunk_kind kind)
 {
-	return kind == CHUNK_DATA ? "data" : kind == CHUNK_INHERIT ? "inherit" : "zero";
+	static const char *const names[] = {[CHUNK_DATA] = "data",
+					    [CHUNK_INHERIT] = "inherit",
+					    [CHUNK_ZERO] = "zero",
+					    [CHUNK_BEFORE] = "before"};
+
+	return names[kind];
 }
 
 static const char *codec_of(const struct chunk_ref *c)

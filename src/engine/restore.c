@@ -225,7 +225,7 @@ static int open_image(struct restoration *j, int *fd, struct err *err)
 		return err_sys(err, -errno, "cannot open '%s'", input);
 	r = source_open_fd(&j->source, *fd, err);
 	if (r == 0)
-		r = image_open(&j->source, &j->image, err);
+		r = image_open(&j->source, NULL, &j->image, err);
 	return r < 0 ? err_context(err, "%s", strcmp(input, "-") ? input : "standard input"), r : 0;
 }
 

@@ -53,7 +53,7 @@ int chunk_check(const struct chunk_ref *c, struct err *err)
 	r = check_extents(c, &sum, err);
 	if (r < 0)
 		return r;
-	if (c->kind == CHUNK_INHERIT || c->kind == CHUNK_ZERO) {
+	if (c->kind == CHUNK_INHERIT || c->kind == CHUNK_ZERO || c->kind == CHUNK_BEFORE) {
 		if (c->data_len || c->stored_len || c->codec || c->checksum)
 			return bad(err, "a chunk without bytes claims some");
 		return 0;
@@ -67,6 +67,11 @@ int chunk_check(const struct chunk_ref *c, struct err *err)
 	if (c->codec == CODEC_NONE ? c->stored_len != sum : c->stored_len >= sum)
 		return bad(err, "a chunk's stored length is impossible");
 	return 0;
+}
+
+bool chunk_may_be_early(const struct chunk_ref *c)
+{
+	return c->object != 0 && (c->kind == CHUNK_DATA || c->kind == CHUNK_ZERO);
 }
 
 size_t chunk_bound(size_t len)

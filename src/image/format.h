@@ -118,6 +118,8 @@ int format_get_chunk(const uint8_t *buf, uint64_t offset, struct chunk_ref *c, s
 
 /* Checks what a chunk alone must fulfil (writer and reader). */
 int chunk_check(const struct chunk_ref *c, struct err *err);
+/* Of its kind, and under a number that can be referred to. */
+bool chunk_may_be_early(const struct chunk_ref *c);
 const char *codec_name(enum codec codec);
 
 /* chunk.c: codecs. */

@@ -3,9 +3,13 @@
  * Images: writing and reading. No process, no privilege; the reader makes no system call but
  * through its source.
  *
- * An image is: header | records | chunks | index | footer, written front to back. All metadata
- * records come before the first chunk, chunks grouped by object in the order of the Object and Mm records of
+ * An image is: header | early chunks | records | chunks | index | footer, written front to back. All metadata
+ * records come before the chunks, these grouped by object in the order of the Object and Mm records,
  * shared objects first, then mms in tree order (a parent's before its children's), so that a restore can run from a pipe.
+ *
+ * Layers: the memory of one image may come from its own chunks, its early chunks (what pre-copy stored
+ * while the tree still ran) and its parent image, whose memory may come from its parent in turn. Who
+ * opens an image gets one list of chunks that together are all of its memory, wherever their bytes are.
  */
 #ifndef CPX_IMAGE_IMAGE_H
 #define CPX_IMAGE_IMAGE_H
@@ -34,6 +38,9 @@ enum chunk_kind {
 	CHUNK_DATA = 1,	   /* extents with bytes */
 	CHUNK_INHERIT = 2, /* no bytes: these pages are those of mm parent_mm, shared copy-on-write */
 	CHUNK_ZERO = 3,	   /* no bytes: populated with zeros although the backing file is not */
+	/* No bytes: as stored before, in the early chunks (the last one that has the page), else in the
+	 * parent image. */
+	CHUNK_BEFORE = 4,
 };
 
 enum codec { CODEC_NONE = 0, CODEC_LZ4 = 1, CODEC_ZSTD = 2 };
@@ -50,13 +57,20 @@ struct image_writer_options {
 	enum codec codec; /* of chunks */
 	int level;
 	bool page_aligned; /* raw data of chunks starts on a page boundary (regular files) */
+	uint8_t parent_id[16]; /* of the image that a delta builds on, else 0 */
+	const uint8_t *id;     /* 16 bytes; NULL: random, as all but a copy of an image must have */
 };
 
 /* Writes to fd (borrowed; a pipe will do) and puts the header out. */
 int image_writer_new(int fd, const struct image_writer_options *o, struct image_writer **ret, struct err *err);
+void image_writer_id(const struct image_writer *w, uint8_t ret[16]);
 int image_write_record(struct image_writer *w, enum record_type type, const ProtobufCMessage *msg, struct err *err);
 
-/* Writes one chunk; data holds the extents' bytes back to back (NULL for kinds without). Compresses it here. */
+/* Writes one chunk; data holds the extents' bytes back to back (NULL for kinds without). Compresses it here.
+ *
+ * Chunks written before the first record, by whichever of the functions, are early ones: DATA or ZERO,
+ * in any order, pages again and again; `object` is any number but 0, to which Mm.early or Object.early refer
+ * later. Those that nobody refers to are lost room and nothing else. */
 int image_write_chunk(struct image_writer *w, uint32_t object, enum chunk_kind kind,
 		      const struct extent *ext, unsigned n, const void *data, struct err *err);
 
@@ -88,12 +102,15 @@ struct source {
 	uint64_t size; /* seekable only */
 	void *data;
 	int fd; /* -1 for memory */
+	bool owns_fd;
 	uint64_t next; /* sequential: next offset */
 	const uint8_t *map; /* whole image when mapped or in memory, else NULL */
 };
 int source_open_fd(struct source *s, int fd, struct err *err); /* fd borrowed; a pipe will do */
 void source_open_memory(struct source *s, const void *data, size_t size);
 void source_release(struct source *s);
+/* An empty file without a name, for what cannot be kept in memory. */
+int source_temporary(struct err *err);
 
 /* ---- reader ---- */
 struct image {
@@ -110,9 +127,14 @@ struct image {
 	size_t nfd_tables;
 	Cpx__File **file;
 	size_t nfiles;
-	/* Seekable sources: every chunk, in file order. */
+	/* Seekable sources: the chunks that are all the memory of the tree, each page once, by owner in the
+	 * order of the records. Their bytes are in the layers: here, or in the files of `parent`. */
 	struct chunk_ref *chunk;
 	size_t nchunks;
+	/* What the file itself holds, in its order: nearly early chunks, then the others. */
+	struct chunk_ref *stored;
+	size_t nstored, nearly;
+	struct image *parent; /* owned; only where memory comes from it */
 	struct source *source;
 	struct image_private *private;
 };
@@ -137,9 +159,23 @@ struct chunk_ref {
 	unsigned n;
 };
 
+/* Where images come from that others build on. */
+struct parent_finder {
+	/* The image with the id child->parent_id, as a file. *ret is allocated, and the reader's to
+	 * release and free. -ENOLINK: there is none. */
+	int (*find)(struct parent_finder *f, const struct image *child, struct source **ret,
+		    struct err *err);
+};
+#define LAYERS_MAX 256 /* images in a chain */
+
 /* Reads and validates all metadata: framing, checksums, schema, and every reference from one
- * record to another (tasks and parents form a tree, ids exist, VMAs ascend, ...). */
-int image_open(struct source *s, struct image **ret, struct err *err);
+ * record to another (tasks and parents form a tree, ids exist, VMAs ascend, ...), of the image and of
+ * those that it builds on. A stream that can only be read as a file (early chunks, deltas) is copied
+ * into an unlinked file, which takes its place in *s. finder NULL: -ENOLINK if one is needed. */
+int image_open(struct source *s, struct parent_finder *finder, struct image **ret, struct err *err);
+/* One file by itself: ->chunk is what it holds after the records, CHUNK_BEFORE and all. */
+int image_open_alone(struct source *s, struct image **ret, struct err *err);
+bool image_has_parent(const struct image *im); /* is recorded; it need not be needed */
 void image_free(struct image *im);
 Cpx__Task *image_task(const struct image *im, uint32_t pid);
 Cpx__Mm *image_mm(const struct image *im, uint32_t id);
@@ -157,11 +193,12 @@ int image_read_chunk(const struct chunk_ref *c, void *buf, struct err *err);
  * checked. -EOPNOTSUPP (and no message) where it has to be image_read_chunk(). */
 int image_map_chunk(const struct chunk_ref *c, const void **ret, struct err *err);
 
-/* Sequential: the next chunk; ret->piece is valid until the next call. 0, or -ENODATA after the
- * last one (then the index and the footer have been read and checked). Works on both kinds of source. */
+/* Sequential: the next chunk that the file holds, early ones too; ret->piece is valid until the next call.
+ * 0, or -ENODATA after the last one (then the index and the footer have been read and checked). Works
+ * on both kinds of source. */
 int image_next_chunk(struct image *im, struct chunk_ref *ret, void *buf, struct err *err);
 
-/* Checks everything: all checksums, all references, index against chunks, the end. */
-int image_verify(struct source *s, struct err *err);
+/* Checks everything: all checksums, all references, index against chunks, the end; of all layers. */
+int image_verify(struct source *s, struct parent_finder *finder, struct err *err);
 
 #endif

@@ -224,47 +224,60 @@ static int parse_entry(const struct image *im, const uint8_t *p, size_t left, ui
 	return format_get_chunk(p + ENTRY_PREFIX, offset, c, err);
 }
 
-/* Chunks lie one behind the other from `offset` to the index; no byte is left out. */
-static int parse_index(struct image *im, const uint8_t *p, size_t left, uint64_t offset,
-		       uint64_t index_offset, struct err *err)
+static int alloc_chunks(struct image *im, struct err *err)
 {
-	struct piece *piece = im->private->pieces;
+	/* What is neither prefix nor fixed part of an entry can only be extents. */
+	const struct format_index *x = &im->private->index_head;
+	size_t extents = (x->length - INDEX_PREFIX) / EXTENT_SIZE;
 
-	for (size_t i = 0; i < im->nchunks; i++) {
-		struct chunk_ref *c = &im->chunk[i];
-		size_t len = 0;
-		int r;
-
-		c->image = im;
-		c->piece = piece;
-		r = parse_entry(im, p, left, offset, c, &len, err);
-		if (r < 0)
-			return r;
-		piece += c->n;
-		p += len;
-		left -= len;
-		offset = c->data_offset + c->stored_len;
-	}
-	if (left)
-		return image_corrupt(err, "the index is longer than its number of chunks");
-	if (offset != index_offset)
-		return image_corrupt(err, "the index does not follow the last chunk");
+	im->stored = calloc(x->nchunks + 1, sizeof(*im->stored));
+	im->private->pieces = calloc(extents + 1, sizeof(struct piece));
+	if (!im->stored || !im->private->pieces)
+		return err_nomem(err);
 	return 0;
 }
 
-static int alloc_chunks(struct image *im, const struct format_index *x, struct err *err)
+/* Takes the entries of chunks that lie one behind the other from *offset on. */
+static int parse_entries(struct image *im, uint64_t *offset, struct err *err)
 {
-	/* What is neither prefix nor fixed part of an entry can only be extents. */
-	size_t fixed = x->nchunks * (ENTRY_PREFIX + FRAME_SIZE);
-	size_t extents = (x->length - INDEX_PREFIX) / EXTENT_SIZE;
+	struct image_private *p = im->private;
 
-	if (fixed > x->length)
-		return image_corrupt(err, "the index is shorter than its number of chunks");
-	im->chunk = calloc(x->nchunks + 1, sizeof(*im->chunk));
-	im->private->pieces = calloc(extents + 1, sizeof(struct piece));
-	if (!im->chunk || !im->private->pieces)
-		return err_nomem(err);
-	im->nchunks = x->nchunks;
+	while (im->nstored < p->index_head.nchunks) {
+		struct chunk_ref *c = &im->stored[im->nstored];
+		const uint8_t *entry = p->index + p->index_at;
+		size_t left = p->index_head.length - p->index_at, len = 0;
+		int r;
+
+		if (left >= ENTRY_PREFIX && le64_get(entry) != *offset)
+			break;
+		c->image = im;
+		c->piece = p->pieces + p->pieces_used;
+		r = parse_entry(im, entry, left, *offset, c, &len, err);
+		if (r < 0)
+			return r;
+		p->pieces_used += c->n;
+		p->index_at += len;
+		*offset = c->data_offset + c->stored_len;
+		im->nstored++;
+	}
+	return 0;
+}
+
+/* From the records to the index; no byte is left out. */
+static int parse_index(struct image *im, struct err *err)
+{
+	struct image_private *p = im->private;
+	uint64_t offset = p->pos;
+	int r = parse_entries(im, &offset, err);
+
+	if (r < 0)
+		return r;
+	if (im->nstored < p->index_head.nchunks)
+		return image_corrupt(err, "the index points to the wrong place");
+	if (p->index_at != p->index_head.length)
+		return image_corrupt(err, "the index is longer than its number of chunks");
+	if (offset != p->index_offset)
+		return image_corrupt(err, "the index does not follow the last chunk");
 	return 0;
 }
 
@@ -288,49 +301,75 @@ static int read_footer(struct image *im, struct format_footer *ret, struct err *
 	return 0;
 }
 
-static int check_records_hash(struct image *im, const struct format_index *x, uint64_t hash,
-			      struct err *err)
+static int check_records_hash(struct image *im, struct err *err)
 {
-	if (x->nrecords != im->private->nrecords ||
-	    hash != XXH3_64bits_digest(im->private->records_hash))
+	const struct image_private *p = im->private;
+
+	if (p->index_head.nrecords != p->nrecords ||
+	    le64_get(p->index) != XXH3_64bits_digest(p->records_hash))
 		return image_corrupt(err, "records are missing or out of order");
 	return 0;
 }
 
-static int read_index(struct image *im, struct err *err)
+/* Its bytes, checked as a whole. */
+static int load_index(struct image *im, struct err *err)
 {
-	uint64_t pos = im->private->pos, end = im->source->size - FOOTER_SIZE;
-	_cleanup_free_ uint8_t *buf = NULL;
+	struct image_private *p = im->private;
+	struct format_index *x = &p->index_head;
+	uint64_t end = im->source->size - FOOTER_SIZE;
 	uint8_t head[FRAME_SIZE];
 	struct format_footer f;
-	struct format_index x;
 	int r = read_footer(im, &f, err);
 
 	if (r < 0)
 		return r;
-	if (f.index_offset < pos || f.index_offset > end - FRAME_SIZE)
+	if (f.index_offset < p->pos || f.index_offset > end - FRAME_SIZE)
 		return image_corrupt(err, "the index is not where it should be");
 	r = image_read_at(im->source, f.index_offset, head, sizeof(head), err);
 	if (r < 0)
 		return r;
-	r = format_get_index(head, &x, err);
+	r = format_get_index(head, x, err);
 	if (r < 0)
 		return r;
-	if (x.length != end - f.index_offset - FRAME_SIZE)
+	if (x->length != end - f.index_offset - FRAME_SIZE)
 		return image_corrupt(err, "the index does not reach to the end");
-	r = read_block(im->source, f.index_offset + FRAME_SIZE, x.length, &buf, err);
+	r = read_block(im->source, f.index_offset + FRAME_SIZE, x->length, &p->index, err);
 	if (r < 0)
 		return r;
-	if (format_hash(buf, x.length) != x.checksum)
+	if (format_hash(p->index, x->length) != x->checksum)
 		return image_corrupt(err, "wrong checksum of the index");
-	r = check_records_hash(im, &x, le64_get(buf), err);
-	if (r < 0)
-		return r;
-	r = alloc_chunks(im, &x, err);
-	if (r < 0)
-		return r;
-	return parse_index(im, buf + INDEX_PREFIX, x.length - INDEX_PREFIX, pos, f.index_offset,
-			   err);
+	p->index_offset = f.index_offset;
+	p->index_at = INDEX_PREFIX;
+	return alloc_chunks(im, err);
+}
+
+static int read_index(struct image *im, struct err *err)
+{
+	int r = im->private->index ? 0 : load_index(im, err);
+
+	if (r == 0)
+		r = check_records_hash(im, err);
+	if (r == 0)
+		r = parse_index(im, err);
+	free(TAKE_PTR(im->private->index));
+	return r;
+}
+
+/* Where they end, which the index tells, the records begin. */
+static int read_early(struct image *im, struct err *err)
+{
+	struct image_private *p = im->private;
+	int r = load_index(im, err);
+
+	if (r == 0)
+		r = parse_entries(im, &p->pos, err);
+	for (size_t i = 0; i < im->nstored && r == 0; i++)
+		if (!chunk_may_be_early(&im->stored[i]))
+			r = image_corrupt(err, "an early chunk is of a kind that cannot be early");
+	im->nearly = im->nstored;
+	p->early_end = p->pos;
+	p->has_head = false;
+	return r;
 }
 
 /* ---- opening ---- */
@@ -346,21 +385,11 @@ static int check_magic(const uint8_t *buf, size_t len, struct err *err)
 	return 0;
 }
 
-static int read_header(struct image *im, struct err *err)
+static int take_header(struct image *im, const uint8_t *buf, struct err *err)
 {
 	struct format_header h;
-	uint8_t buf[HEADER_SIZE] = {0};
-	struct source *s = im->source;
-	size_t first = s->is_seekable ? MIN(s->size, MAGIC_SIZE) : MAGIC_SIZE;
-	int r = image_read_at(s, 0, buf, first, err);
+	int r = format_get_header(buf, &h, err);
 
-	if (r == 0)
-		r = check_magic(buf, first, err);
-	if (r == 0)
-		r = image_read_at(s, first, buf + first, sizeof(buf) - first, err);
-	if (r < 0)
-		return r;
-	r = format_get_header(buf, &h, err);
 	if (r < 0)
 		return r;
 	im->version = h.version;
@@ -368,6 +397,22 @@ static int read_header(struct image *im, struct err *err)
 	memcpy(im->parent_id, h.parent_id, sizeof(im->parent_id));
 	im->private->pos = HEADER_SIZE;
 	return 0;
+}
+
+/* Also the first frame's head. */
+static int read_header(struct image *im, uint8_t buf[HEADER_SIZE], struct err *err)
+{
+	struct source *s = im->source;
+	size_t first = s->is_seekable ? MIN(s->size, MAGIC_SIZE) : MAGIC_SIZE;
+	int r = image_read_at(s, 0, buf, first, err);
+
+	if (r == 0)
+		r = check_magic(buf, first, err);
+	if (r == 0)
+		r = image_read_at(s, first, buf + first, HEADER_SIZE - first, err);
+	if (r == 0)
+		r = take_header(im, buf, err);
+	return r < 0 ? r : image_read_head(im, err);
 }
 
 static int new_image(struct source *s, struct image **ret, struct err *err)
@@ -400,43 +445,128 @@ static void cleanup_image(struct image **im)
 	image_free(*im);
 }
 
-int image_open(struct source *s, struct image **ret, struct err *err)
+static bool has_early(const struct image *im)
+{
+	return format_frame_kind(im->private->head) == FRAME_CHUNK;
+}
+
+/* Layers are looked up here and there: a stream of them becomes a file first. */
+static int begin(struct image *im, struct err *err)
+{
+	uint8_t buf[HEADER_SIZE + FRAME_SIZE] = {0};
+	int r = read_header(im, buf, err);
+
+	if (r < 0 || im->source->is_seekable || (!has_early(im) && !image_has_parent(im)))
+		return r;
+	memcpy(buf + HEADER_SIZE, im->private->head, FRAME_SIZE);
+	return image_spool(im->source, buf, sizeof(buf), err);
+}
+
+static int read_metadata(struct image *im, struct err *err)
+{
+	int r = im->source->is_seekable && has_early(im) ? read_early(im, err) : 0;
+
+	if (r == 0)
+		r = read_records(im, err);
+	im->private->records_end = im->private->pos;
+	if (r == 0 && im->source->is_seekable)
+		r = read_index(im, err);
+	return r;
+}
+
+static int check_metadata(struct image *im, struct err *err)
+{
+	int r = validate_records(im, err);
+
+	return r < 0 || !im->source->is_seekable ? r : validate_chunks(im, err);
+}
+
+/* Where image_next_chunk() begins. */
+static void rewind_chunks(struct image *im)
+{
+	if (!im->nearly)
+		return;
+	im->private->pos = HEADER_SIZE;
+	im->private->has_head = false;
+}
+
+static int open_new(struct image *im, struct err *err)
+{
+	int r = begin(im, err);
+
+	if (r == 0)
+		r = read_metadata(im, err);
+	if (r == 0)
+		r = check_metadata(im, err);
+	if (r < 0)
+		return r;
+	rewind_chunks(im);
+	im->chunk = im->stored + im->nearly;
+	im->nchunks = im->nstored - im->nearly;
+	return 0;
+}
+
+int image_open_alone(struct source *s, struct image **ret, struct err *err)
 {
 	__attribute__((cleanup(cleanup_image))) struct image *im = NULL;
 	int r = new_image(s, &im, err);
 
+	if (r == 0)
+		r = open_new(im, err);
 	if (r < 0)
 		return r;
-	r = read_header(im, err);
-	if (r < 0)
-		return r;
-	r = read_records(im, err);
-	if (r < 0)
-		return r;
-	if (s->is_seekable) {
-		r = read_index(im, err);
-		if (r < 0)
-			return r;
-	}
-	r = validate_records(im, err);
-	if (r < 0)
-		return r;
-	if (s->is_seekable) {
-		r = validate_chunks(im, err);
-		if (r < 0)
-			return r;
-	}
 	*ret = TAKE_PTR(im);
 	return 0;
 }
 
-void image_free(struct image *im)
+int reader_open_parent(struct source *s, struct image *im, struct err *err)
 {
-	struct image_private *p;
+	const struct image_private *child = im->private;
+	int r = new_image(s, &im->parent, err);
 
-	if (!im)
+	if (!im->parent) {
+		source_release(s);
+		free(s);
+		return r;
+	}
+	im->parent->private->owns_source = true;
+	im->parent->private->allocated_max = child->allocated_max - child->allocated;
+	return r < 0 ? r : open_new(im->parent, err);
+}
+
+bool image_has_parent(const struct image *im)
+{
+	static const uint8_t none[sizeof(im->parent_id)];
+
+	return memcmp(im->parent_id, none, sizeof(none)) != 0;
+}
+
+static void free_chunks(struct image *im)
+{
+	struct image_private *p = im->private;
+
+	for (size_t i = 0; i < p->nresolved; i++)
+		free(p->resolved[i]);
+	free(p->resolved);
+	free(p->pieces);
+	free(p->index);
+	if (im->chunk != im->stored + im->nearly)
+		free(im->chunk);
+	free(im->stored);
+}
+
+static void free_source(struct image *im)
+{
+	if (!im->private->owns_source)
 		return;
-	p = im->private;
+	source_release(im->source);
+	free(im->source);
+}
+
+static void free_one(struct image *im)
+{
+	struct image_private *p = im->private;
+
 	for (size_t k = 0; k < ARRAY_SIZE(record_kinds); k++) {
 		void **array = *array_of(im, &record_kinds[k]);
 
@@ -453,10 +583,20 @@ void image_free(struct image *im)
 	XXH3_freeState(p->records_hash);
 	XXH3_freeState(p->index_hash);
 	XXH3_freeState(p->file_hash);
-	free(p->pieces);
+	free_chunks(im);
+	free_source(im);
 	free(p->scratch);
 	free(p->seen.ext);
-	free(im->chunk);
 	free(p);
 	free(im);
+}
+
+void image_free(struct image *im)
+{
+	while (im) {
+		struct image *parent = im->parent;
+
+		free_one(im);
+		im = parent;
+	}
 }

@@ -54,7 +54,16 @@ struct image_private {
 	struct seen_pages seen; /* of a stream; files are checked when they are opened */
 	size_t last_rank;	/* order of chunks: see validate_chunk() */
 	bool is_at_end;
-	struct piece *pieces; /* of all of image->chunk */
+	struct piece *pieces; /* of all of image->stored */
+	struct piece **resolved; /* of those of image->chunk that are not among them */
+	size_t nresolved, max_resolved;
+	size_t pieces_used;
+	uint8_t *index; /* while it is opened */
+	size_t index_at; /* next entry */
+	struct format_index index_head;
+	uint64_t index_offset;
+	uint64_t early_end, records_end; /* offsets */
+	bool owns_source; /* of a parent */
 	struct piece next_pieces[EXTENTS_MAX];
 	uint8_t *scratch; /* of image_next_chunk(), for compressed bytes */
 	size_t scratch_max;
@@ -63,6 +72,7 @@ struct image_private {
 /* stream.c: errors of images, and reads in which the end of the source is damage (-EBADMSG;
  * -ENODATA is left for image_next_chunk()). */
 int image_corrupt(struct err *err, const char *what);
+int image_bad(struct err *err, const char *kind, uint32_t id, const char *what);
 int image_read_at(struct source *s, uint64_t offset, void *buf, size_t len, struct err *err);
 /* Reads the fixed part of the frame at ->pos into ->head, once. */
 int image_read_head(struct image *im, struct err *err);
@@ -78,6 +88,16 @@ bool rings_are_sound(const struct image *im, const Cpx__File *f);
 /* Has every ring of asynchronous I/O its context? */
 bool rings_have_contexts(const Cpx__Mm *mm);
 
+/* spool.c: all of a stream, of which the first n bytes have been read already, into a file, which takes
+ * its place. */
+int image_spool(struct source *s, const void *head, size_t n, struct err *err);
+
+/* reader.c: opens s as the parent of im, within what is left of its budget; takes s. */
+int reader_open_parent(struct source *s, struct image *im, struct err *err);
+
+/* layers.c: makes ->chunk out of what the image and its parents hold. */
+int layers_resolve(struct image *im, struct err *err);
+
 /* validate.c: references from record to record. Fills the maps. */
 int validate_records(struct image *im, struct err *err);
 /* filters.c: the chains of seccomp filters; fills ->filters. */
@@ -85,14 +105,16 @@ int filters_check(struct image *im, struct err *err);
 void filters_release(struct filter_list *l);
 /* validate_ipc.c: SysV semaphores and message queues, and what the tasks refer to of them. */
 int validate_ipc(const struct image *im, struct err *err);
-/* References of one chunk to the records, and its place after those seen before. */
+/* Is [start, end) covered without gaps by mappings (by private ones)? */
+bool mm_covers(const Cpx__Mm *mm, uint64_t start, uint64_t end, bool by_private);
+/* References of one chunk to the records, and its place after those seen before; not of early ones. */
 int validate_chunk(const struct image *im, const struct chunk_ref *c, size_t *last_rank,
 		   struct err *err);
 /* No page comes twice: adds what a chunk has; an object is checked when the next one begins, the
  * last one by seen_pages_finish(). */
 int seen_pages_add(struct seen_pages *p, const struct chunk_ref *c, struct err *err);
 int seen_pages_finish(struct seen_pages *p, struct err *err);
-/* All chunks of a seekable image: also that no page comes twice. */
+/* All chunks of a seekable image but the early ones: also that no page comes twice. */
 int validate_chunks(const struct image *im, struct err *err);
 
 #endif

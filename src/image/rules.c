@@ -81,6 +81,7 @@ static const struct rule image_rules[] = {
 	RANGE(Cpx__Image, root_pid, 1, PID_MAX),
 	RANGE(Cpx__Image, external_sid, 0, PID_MAX),
 	RANGE(Cpx__Image, external_pgid, 0, PID_MAX),
+	TEXT(Cpx__Image, parent_path, 0, PATH_LIMIT),
 	END,
 };
 

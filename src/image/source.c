@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Where the reader's bytes come from: a file (pread), a stream (read), or memory. The reader does
- * no system call but through these. A regular file is mapped too (->map) for those who want to
+ * Where the reader's bytes come from: a file (pread), a stream (read), or memory; and the temporary
+ * file for a stream that has to be read as a file. The reader does no system call but through these. A regular file is mapped too (->map) for those who want to
  * copy straight out of it; the functions here do not touch the mapping, so that a file that
  * shrinks meanwhile is an error and not a SIGBUS.
  */
 #include "image/image.h"
 #include "base/util.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -139,9 +140,36 @@ void source_open_memory(struct source *s, const void *data, size_t size)
 	};
 }
 
+static int open_unnamed(const char *folder)
+{
+	char name[4096];
+	int fd = open(folder, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+
+	if (fd >= 0 || (size_t)snprintf(name, sizeof(name), "%s/cpx.XXXXXX", folder) >= sizeof(name))
+		return fd;
+	fd = mkostemp(name, O_CLOEXEC);
+	if (fd >= 0)
+		unlink(name);
+	return fd;
+}
+
+/* /var/tmp before /tmp: it is large where the other is memory. */
+int source_temporary(struct err *err)
+{
+	const char *const folder[] = {getenv("TMPDIR"), "/var/tmp", "/tmp"};
+	int fd = -1;
+
+	for (size_t i = 0; i < ARRAY_SIZE(folder) && fd < 0; i++)
+		if (folder[i])
+			fd = open_unnamed(folder[i]);
+	return fd >= 0 ? fd : err_sys(err, -errno, "cannot make a temporary file (see TMPDIR)");
+}
+
 void source_release(struct source *s)
 {
 	if (s->map && s->fd >= 0)
 		munmap((void *)s->map, s->size);
+	if (s->owns_fd)
+		close(s->fd);
 	*s = (struct source){.fd = -1};
 }

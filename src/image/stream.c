@@ -11,6 +11,11 @@ int image_corrupt(struct err *err, const char *what)
 	return err_set(err, -EBADMSG, "image is corrupt: %s", what);
 }
 
+int image_bad(struct err *err, const char *kind, uint32_t id, const char *what)
+{
+	return err_set(err, -EBADMSG, "image is corrupt: %s %u %s", kind, id, what);
+}
+
 int image_read_at(struct source *s, uint64_t offset, void *buf, size_t len, struct err *err)
 {
 	int r = s->read_at(s, offset, buf, len, err);
@@ -93,6 +98,8 @@ static int read_chunk_head(struct image *im, struct chunk_ref *c, struct err *er
 	r = format_get_chunk(p->head, p->pos, c, err);
 	if (r < 0)
 		return r;
+	if (p->pos < p->early_end)
+		return 0; /* judged when it was opened */
 	r = validate_chunk(im, c, &p->last_rank, err);
 	if (r < 0 || im->source->is_seekable)
 		return r;
@@ -228,6 +235,8 @@ int image_next_chunk(struct image *im, struct chunk_ref *ret, void *buf, struct 
 
 	if (p->is_at_end)
 		return -ENODATA;
+	if (p->pos == p->early_end)
+		p->pos = p->records_end;
 	r = image_read_head(im, err);
 	if (r < 0)
 		return r;

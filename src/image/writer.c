@@ -5,8 +5,8 @@
  * fill reserved chunks meanwhile; everything else gets a plain stream.
  *
  * The order that a restore from a stream relies on is enforced here: the Image record first, all
- * records before the first chunk, chunks grouped by object in the order of the records, objects
- * before mms.
+ * records before the chunks, these grouped by object in the order of the records, objects before
+ * mms. What comes before the records is an early chunk, for which there is no order.
  */
 #include "image/format.h"
 #include "base/hash.h"
@@ -42,6 +42,7 @@ struct image_writer {
 	size_t index_len, index_max;
 	struct owner *owner;
 	size_t nowners, max_owners, current_owner;
+	bool has_owner; /* of a chunk after the records */
 	bool is_sealed;
 };
 
@@ -146,6 +147,7 @@ static int put_header(struct image_writer *w, struct err *err)
 	struct iovec v = {buf, sizeof(buf)};
 
 	memcpy(h.id, w->id, sizeof(h.id));
+	memcpy(h.parent_id, w->options.parent_id, sizeof(h.parent_id));
 	format_put_header(buf, &h);
 	return put(w, &v, 1, err);
 }
@@ -171,14 +173,21 @@ int image_writer_new(int fd, const struct image_writer_options *o, struct image_
 	if (!w->records_hash)
 		return err_nomem(err);
 	XXH3_64bits_reset(w->records_hash);
-	r = make_id(w->id, err);
+	r = o->id ? 0 : make_id(w->id, err);
 	if (r < 0)
 		return r;
+	if (o->id)
+		memcpy(w->id, o->id, sizeof(w->id));
 	r = put_header(w, err);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(w);
 	return 0;
+}
+
+void image_writer_id(const struct image_writer *w, uint8_t ret[16])
+{
+	memcpy(ret, w->id, sizeof(w->id));
 }
 
 void image_writer_free(struct image_writer *w)
@@ -227,7 +236,7 @@ int image_write_record(struct image_writer *w, enum record_type type, const Prot
 	struct iovec v[2] = {{head, sizeof(head)}};
 	int r;
 
-	if (w->nentries || w->is_sealed)
+	if (w->has_owner || w->is_sealed)
 		return misuse(err, "a record after the first chunk");
 	if ((type == RECORD_IMAGE) != (w->nrecords == 0))
 		return misuse(err, "the Image record is the first and only the first");
@@ -260,17 +269,25 @@ static bool owner_may_follow(const struct image_writer *w, size_t i)
 
 static int enter_owner(struct image_writer *w, uint32_t object, struct err *err)
 {
-	if (w->nentries && w->owner[w->current_owner].id == object)
+	if (w->has_owner && w->owner[w->current_owner].id == object)
 		return 0;
 	for (size_t i = 0; i < w->nowners; i++) {
 		if (w->owner[i].id != object)
 			continue;
-		if (w->nentries && !owner_may_follow(w, i))
+		if (w->has_owner && !owner_may_follow(w, i))
 			return misuse(err, "chunks are not in the order of their records");
 		w->current_owner = i;
+		w->has_owner = true;
 		return 0;
 	}
 	return misuse(err, "a chunk of an object that has no record");
+}
+
+static int check_owner(struct image_writer *w, const struct chunk_ref *c, struct err *err)
+{
+	if (w->nrecords)
+		return enter_owner(w, c->object, err);
+	return chunk_may_be_early(c) ? 0 : misuse(err, "a chunk that cannot be an early one");
 }
 
 static int reserve_index(struct image_writer *w, size_t len, struct err *err)
@@ -297,7 +314,7 @@ static int place_chunk(struct image_writer *w, struct chunk_ref *c, bool is_open
 
 	if (r < 0 || w->is_sealed)
 		return misuse(err, r < 0 ? "a chunk breaks the rules of the format" : "is sealed");
-	r = enter_owner(w, c->object, err);
+	r = check_owner(w, c, err);
 	if (r < 0)
 		return r;
 	r = reserve_index(w, ENTRY_PREFIX + head, err);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Feeds bytes to the reader as a file and as a stream. Every input is tried as it is and a second
+ * Feeds bytes to the reader as a file and as a stream; parents are found. Every input is tried as it is and a second
  * time with all its checksums made right, so that the code behind the checksums is reached too.
  */
 #include "base/util.h"
 #include "base/hash.h"
 #include "image/format.h"
+#include "../golden/sample.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -85,6 +86,7 @@ static void fix_header(struct fixer *f)
 	struct format_header h = {.version = FORMAT_VERSION};
 
 	memcpy(h.id, f->data + 16, sizeof(h.id));
+	memcpy(h.parent_id, f->data + 32, sizeof(h.parent_id));
 	format_put_header(f->data, &h);
 	f->pos = HEADER_SIZE;
 }
@@ -131,12 +133,31 @@ static int read_forwards(struct source *s, uint64_t offset, void *buf, size_t le
 	return 0;
 }
 
+/* Whatever is looked for: the sample, whose id deltas among the seeds have. */
+static int find_base(struct parent_finder *f, const struct image *child, struct source **ret,
+		     struct err *err)
+{
+	static uint8_t *base;
+	static size_t size;
+	struct image_writer_options o = {.codec = CODEC_NONE, .id = SAMPLE_BASE_ID};
+	struct sample s;
+
+	sample_init(&s);
+	s.codec_pages = 3;
+	if (!base && sample_make(&s, &o, &base, &size, err) < 0)
+		abort();
+	*ret = malloc(sizeof(**ret));
+	source_open_memory(*ret, base, size);
+	return 0;
+}
+
 static int read_all(struct source *s, uint8_t *buf)
 {
+	struct parent_finder finder = {find_base};
 	struct err err = ERR_INIT;
 	struct image *im = NULL;
 	struct chunk_ref c;
-	int r = image_open(s, &im, &err);
+	int r = image_open(s, &finder, &im, &err);
 
 	if (r < 0)
 		return *err.msg && err.code == r ? r : (abort(), r);
@@ -164,6 +185,7 @@ static void try_bytes(const uint8_t *data, size_t size, uint8_t *buf)
 	stream.is_seekable = false;
 	stream.map = NULL;
 	as_stream = read_all(&stream, buf);
+	source_release(&stream);
 	/* What is good as a file is good as a stream. */
 	if (as_file == 0 && as_stream != 0)
 		abort();

@@ -50,10 +50,39 @@ static void store_bad(const char *dir, const char *name, struct blob b)
 	struct source src;
 
 	source_open_memory(&src, b.data, b.size);
-	if (image_verify(&src, &err) == 0)
+	if (image_verify(&src, NULL, &err) == 0)
 		die(name, "is good");
 	store(dir, name, b);
 	printf("%s\t%s\n", name, err.msg);
+}
+
+static void store_layer(const char *dir, const char *name, bool is_delta,
+			const struct image_writer_options *o)
+{
+	char path[4096];
+	_cleanup_close_ int fd = -1;
+	struct err err = ERR_INIT;
+	struct sample s;
+
+	sample_init(&s);
+	s.codec_pages = 3;
+	snprintf(path, sizeof(path), "%s/%s.image", dir, name);
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (fd < 0)
+		die(path, strerror(errno));
+	if ((is_delta ? sample_write_delta(&s, fd, o, &err) : sample_write(&s, fd, o, &err)) < 0)
+		die(name, err.msg);
+}
+
+/* With ids that are always the same, so that the fuzz target knows the base. */
+static void make_layers(const char *dir)
+{
+	struct image_writer_options base = {.codec = CODEC_LZ4, .id = SAMPLE_BASE_ID};
+	struct image_writer_options delta = {.codec = CODEC_ZSTD, .id = SAMPLE_DELTA_ID};
+
+	memcpy(delta.parent_id, SAMPLE_BASE_ID, sizeof(delta.parent_id));
+	store_layer(dir, "base", false, &base);
+	store_layer(dir, "delta", true, &delta);
 }
 
 static void make_good(const char *dir)
@@ -66,6 +95,7 @@ static void make_good(const char *dir)
 	store(dir, "raw-aligned", make(&s, CODEC_NONE, true));
 	store(dir, "lz4", make(&s, CODEC_LZ4, false));
 	store(dir, "zstd", make(&s, CODEC_ZSTD, false));
+	make_layers(dir);
 }
 
 /* One byte of the good image changed. */

@@ -293,6 +293,63 @@ int sample_write(const struct sample *s, int fd, const struct image_writer_optio
 	return r < 0 ? r : image_writer_seal(w, &size, err);
 }
 
+static int write_early(const struct sample *s, struct image_writer *w, struct err *err)
+{
+	struct extent zero = {SAMPLE_HEAP + 11 * CPX_PAGE_SIZE, CPX_PAGE_SIZE};
+	int r = write_data(w, 71, SAMPLE_HEAP, 10, 3, err);
+
+	if (r == 0)
+		r = write_data(w, 72, 0, 4, 2, err);
+	if (r == 0)
+		r = image_write_chunk(w, 71, CHUNK_ZERO, &zero, 1, NULL, err);
+	return r < 0 ? r : write_data(w, 71, SAMPLE_HEAP, 12, 1, err);
+}
+
+static int write_before(struct image_writer *w, uint32_t object, uint64_t addr, unsigned page,
+			unsigned n, struct err *err)
+{
+	struct extent e = {addr + page * CPX_PAGE_SIZE, n * CPX_PAGE_SIZE};
+
+	return image_write_chunk(w, object, CHUNK_BEFORE, &e, 1, NULL, err);
+}
+
+static int write_delta_chunks(struct image_writer *w, struct err *err)
+{
+	int r = write_before(w, SAMPLE_OBJECT, 0, 2, 1, err);
+
+	if (r == 0)
+		r = write_before(w, SAMPLE_OBJECT, 0, 4, 2, err);
+	if (r == 0)
+		r = write_before(w, 1, SAMPLE_HEAP, 0, 2, err);
+	if (r == 0)
+		r = write_data(w, 1, SAMPLE_HEAP, 2, 2, err);
+	if (r == 0)
+		r = write_before(w, 1, SAMPLE_HEAP, 10, 3, err);
+	return r < 0 ? r : write_before(w, 2, SAMPLE_HEAP, 0, 2, err);
+}
+
+int sample_write_delta(struct sample *s, int fd, const struct image_writer_options *o,
+		       struct err *err)
+{
+	__attribute__((cleanup(cleanup_writer))) struct image_writer *w = NULL;
+	uint64_t size;
+	int r = image_writer_new(fd, o, &w, err);
+
+	s->image.parent_path = (ProtobufCBinaryData){10, (uint8_t *)"base.image"};
+	s->mm[0].before_mm = 1;
+	s->mm[0].early = 71;
+	s->mm[1].before_mm = 2;
+	s->object.before_object = SAMPLE_OBJECT;
+	s->object.early = 72;
+	if (r == 0)
+		r = write_early(s, w, err);
+	if (r == 0)
+		r = sample_write_records(s, w, err);
+	if (r == 0)
+		r = write_delta_chunks(w, err);
+	return r < 0 ? r : image_writer_seal(w, &size, err);
+}
+
 int sample_make(const struct sample *s, const struct image_writer_options *o, uint8_t **ret,
 		size_t *ret_size, struct err *err)
 {

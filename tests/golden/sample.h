@@ -9,6 +9,8 @@
 #define SAMPLE_HEAP   0x555555600000ULL /* 64 pages, private anonymous, in both mms */
 #define SAMPLE_OBJECT 1000000u
 #define SAMPLE_PAGES  64
+#define SAMPLE_BASE_ID	((const uint8_t *)"the base of both")
+#define SAMPLE_DELTA_ID ((const uint8_t *)"builds on it all")
 
 struct sample {
 	Cpx__Image image;
@@ -53,6 +55,11 @@ void sample_pages(unsigned first, unsigned n, uint8_t *buf);
 
 int sample_write_records(const struct sample *s, struct image_writer *w, struct err *err);
 int sample_write_chunks(const struct sample *s, struct image_writer *w, struct err *err);
+
+/* A delta of the sample as it is otherwise, with early chunks: of the heap of both tasks some pages are
+ * as before, in either layer, some are new, one is gone. o->parent_id: the id of the sample. */
+int sample_write_delta(struct sample *s, int fd, const struct image_writer_options *o,
+		       struct err *err);
 
 /* The whole image to fd. */
 int sample_write(const struct sample *s, int fd, const struct image_writer_options *o,

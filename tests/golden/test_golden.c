@@ -23,6 +23,18 @@ static int open_golden(const char *dir, const char *name)
 	return fd;
 }
 
+/* The one parent that there is. */
+static int find_base(struct parent_finder *f, const struct image *child, struct source **ret,
+		     struct err *err)
+{
+	*ret = malloc(sizeof(**ret));
+	assert_int_equal(source_open_fd(*ret, open_golden("good", "base"), err), 0);
+	(*ret)->owns_fd = true;
+	return 0;
+}
+
+static struct parent_finder finder = {find_base};
+
 static int verify(const char *dir, const char *name, struct err *err)
 {
 	_cleanup_close_ int fd = open_golden(dir, name);
@@ -30,7 +42,7 @@ static int verify(const char *dir, const char *name, struct err *err)
 	int r = source_open_fd(&src, fd, err);
 
 	assert_int_equal(r, 0);
-	r = image_verify(&src, err);
+	r = image_verify(&src, &finder, err);
 	source_release(&src);
 	return r;
 }
@@ -59,7 +71,7 @@ static void check_content(struct image *im)
 
 static void test_good(void **state)
 {
-	static const char *const names[] = {"raw", "raw-aligned", "lz4", "zstd"};
+	static const char *const names[] = {"raw", "raw-aligned", "lz4", "zstd", "base"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		_cleanup_close_ int fd = open_golden("good", names[i]);
@@ -70,13 +82,51 @@ static void test_good(void **state)
 		if (verify("good", names[i], &err) < 0)
 			fail_msg("%s: %s", names[i], err.msg);
 		assert_int_equal(source_open_fd(&src, fd, &err), 0);
-		assert_int_equal(image_open(&src, &im, &err), 0);
+		assert_int_equal(image_open(&src, NULL, &im, &err), 0);
 		assert_int_equal(im->nchunks, 6);
 		assert_int_equal(im->ntasks, 3);
 		check_content(im);
 		image_free(im);
 		source_release(&src);
 	}
+}
+
+static void check_piece(const struct chunk_ref *c, unsigned i, enum chunk_kind kind,
+			const struct image *from, unsigned page, unsigned n)
+{
+	uint64_t base = c->object == SAMPLE_OBJECT ? 0 : SAMPLE_HEAP;
+
+	assert_true(i < c->n);
+	assert_int_equal(c->kind, kind);
+	assert_ptr_equal(c->image, from);
+	assert_int_equal(c->piece[i].addr, base + page * CPX_PAGE_SIZE);
+	assert_int_equal(c->piece[i].len, n * CPX_PAGE_SIZE);
+}
+
+/* What sample_write_delta() writes, looked up in both files. */
+static void test_delta(void **state)
+{
+	_cleanup_close_ int fd = open_golden("good", "delta");
+	struct err err = ERR_INIT;
+	struct source src;
+	struct image *im;
+
+	if (verify("good", "delta", &err) < 0)
+		fail_msg("%s", err.msg);
+	assert_int_equal(source_open_fd(&src, fd, &err), 0);
+	assert_int_equal(image_open(&src, &finder, &im, &err), 0);
+	check_content(im);
+	assert_int_equal(im->nchunks, 8);
+	check_piece(&im->chunk[0], 0, CHUNK_DATA, im, 4, 2); /* of the object */
+	check_piece(&im->chunk[1], 0, CHUNK_DATA, im->parent, 2, 1);
+	check_piece(&im->chunk[2], 0, CHUNK_DATA, im, 2, 2); /* of the root */
+	check_piece(&im->chunk[3], 0, CHUNK_DATA, im, 10, 1);
+	check_piece(&im->chunk[4], 0, CHUNK_ZERO, im, 11, 1);
+	check_piece(&im->chunk[5], 0, CHUNK_DATA, im, 12, 1);
+	check_piece(&im->chunk[6], 0, CHUNK_DATA, im->parent, 0, 2);
+	check_piece(&im->chunk[7], 0, CHUNK_INHERIT, im, 0, 2); /* of the child */
+	image_free(im);
+	source_release(&src);
 }
 
 static void test_bad(void **state)
@@ -105,6 +155,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_good),
+		cmocka_unit_test(test_delta),
 		cmocka_unit_test(test_bad),
 	};
 

@@ -406,7 +406,7 @@ static void restore(const struct scene *s, int fd)
 	struct image *im;
 
 	check_err(source_open_fd(&src, fd, &err), &err);
-	check_err(image_open(&src, &im, &err), &err);
+	check_err(image_open(&src, NULL, &im, &err), &err);
 	struct restore_ctx c = {.image = im,
 				.refusals = &refusals,
 				.proc_fd = -1,

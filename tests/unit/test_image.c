@@ -51,7 +51,7 @@ static int verify(const void *data, size_t size, struct err *err)
 	int r;
 
 	source_open_memory(&src, data, size);
-	r = image_open(&src, &im, err);
+	r = image_open(&src, NULL, &im, err);
 	while (r == 0)
 		r = image_next_chunk(im, &c, buf, err);
 	image_free(im);
@@ -126,7 +126,7 @@ static void check_image(struct source *src)
 	struct err err = ERR_INIT;
 	struct image *im;
 
-	if (image_open(src, &im, &err) < 0)
+	if (image_open(src, NULL, &im, &err) < 0)
 		fail_msg("%s", err.msg);
 	check_records(im);
 	check_chunks(im);
@@ -294,9 +294,9 @@ static void test_reserve(void **state)
 	lseek(fd, 0, SEEK_SET);
 	assert_int_equal(source_open_fd(&src, fd, &err), 0);
 	assert_int_equal(src.size, size);
-	if (image_verify(&src, &err) < 0)
+	if (image_verify(&src, NULL, &err) < 0)
 		fail_msg("%s", err.msg);
-	assert_int_equal(image_open(&src, &im, &err), 0);
+	assert_int_equal(image_open(&src, NULL, &im, &err), 0);
 	assert_int_equal(im->nchunks, 3);
 	for (int i = 0; i < 3; i += 2) {
 		const void *p;
@@ -379,7 +379,7 @@ static void test_prepared(void **state)
 	image_writer_free(w);
 	lseek(fd, 0, SEEK_SET);
 	assert_int_equal(source_open_fd(&src, fd, &err), 0);
-	assert_int_equal(image_verify(&src, &err), 0);
+	assert_int_equal(image_verify(&src, NULL, &err), 0);
 	source_release(&src);
 }
 
@@ -507,7 +507,7 @@ static void test_damaged_stream(void **state)
 		int r;
 
 		set_pipe_source(&src, b, n, fds);
-		r = image_verify(&src, &err);
+		r = image_verify(&src, NULL, &err);
 		if ((r == 0) != (n == b.size))
 			fail_msg("truncation at %zu of %zu: %d %s", n, b.size, r, err.msg);
 		if (n < b.size)
@@ -519,7 +519,7 @@ static void test_damaged_stream(void **state)
 
 		b.data[i] ^= 0x10;
 		set_pipe_source(&src, b, b.size, fds);
-		if (image_verify(&src, &err) == 0)
+		if (image_verify(&src, NULL, &err) == 0)
 			fail_msg("flipped byte %zu of %zu goes unnoticed", i, b.size);
 		b.data[i] ^= 0x10;
 		close(fds[0]);
@@ -587,7 +587,7 @@ static int verify_with_record(uint32_t type, const ProtobufCMessage *msg)
 	image_writer_free(w);
 	lseek(fd, 0, SEEK_SET);
 	assert_int_equal(source_open_fd(&src, fd, &err), 0);
-	r = image_verify(&src, &err);
+	r = image_verify(&src, NULL, &err);
 	source_release(&src);
 	return r;
 }
@@ -654,7 +654,7 @@ static void test_overlapping_chunks(void **state)
 		if (i < 2)
 			lseek(fds[0], 0, SEEK_SET);
 		assert_int_equal(source_open_fd(&src, fds[0], &err), 0);
-		assert_true(image_verify(&src, &err) < 0);
+		assert_true(image_verify(&src, NULL, &err) < 0);
 		assert_non_null(strstr(err.msg, "twice"));
 		source_release(&src);
 		close(fds[0]);

@@ -293,7 +293,7 @@ static void check_image(int fd, struct noted n[2])
 	for (int i = 0; i < 2; i++)
 		for (size_t k = 0; k < n[i].mm.n_vma; k++)
 			memset(n[i].seen[k], 0, (n[i].vma[k].end - n[i].vma[k].start) / P);
-	if (source_open_fd(&src, fd, &err) < 0 || image_open(&src, &im, &err) < 0)
+	if (source_open_fd(&src, fd, &err) < 0 || image_open(&src, NULL, &im, &err) < 0)
 		fail_msg("%s", err.msg);
 	check_chunks(im, n);
 	check_all_seen(&n[0]);

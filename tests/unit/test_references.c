@@ -99,7 +99,7 @@ static int open_image(const uint8_t *data, size_t size, struct err *err)
 	int r;
 
 	source_open_memory(&src, data, size);
-	r = image_open(&src, &im, err);
+	r = image_open(&src, NULL, &im, err);
 	image_free(im);
 	source_release(&src);
 	return r;
