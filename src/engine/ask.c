@@ -244,12 +244,19 @@ static int fill_round(struct session *s, struct dump_task *d, struct round *r, s
 	return ret < 0 ? context(d, err) : 0;
 }
 
+static bool has_others(const struct tracee *t)
+{
+	return t->nthreads > 1 || !is_host(t, 0);
+}
+
 static int ask_others(struct session *s, struct dump_task *d, struct err *err)
 {
-	_cleanup_free_ struct round *r = calloc(1, sizeof(*r));
+	_cleanup_free_ struct round *r = has_others(d->t) ? calloc(1, sizeof(*r)) : NULL;
 	size_t at = 0;
 	int ret = 0;
 
+	if (!has_others(d->t))
+		return 0;
 	if (!r)
 		return err_nomem(err);
 	while (at < d->t->nthreads && ret == 0) {

@@ -5,7 +5,7 @@
 #include "engine/session.h"
 
 static const struct stage check_stage[] = {
-	{"freeze", collect_freeze},	     {"read tasks", collect_tasks},
+	{"look at the machine", collect_host}, {"freeze", collect_freeze},	     {"read tasks", collect_tasks},
 	{"compare tasks", collect_sharing},  {"read memory maps", collect_memory},
 	{"inject", collect_injection},	     {"ask tasks", collect_attributes},
 	{"read semaphores and queues", collect_ipc}, {"read descriptors", collect_files},

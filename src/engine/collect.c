@@ -11,6 +11,12 @@
 #include "res/attr.h"
 #include "res/mm.h"
 
+int collect_host(struct session *s, struct err *err)
+{
+	s->info->host = msg_new(sizeof(Cpx__Host), (void (*)(void *))cpx__host__init);
+	return s->info->host ? host_fill(s->info->host, err) : err_nomem(err);
+}
+
 /* Of a tree that cannot be frozen there is nothing more to see. */
 static int refuse_freeze(struct session *s, const struct err *why, struct err *err)
 {
@@ -209,20 +215,17 @@ static bool has_leader(const struct session *s, uint32_t id)
 	return tree_find(&s->tree, id) != NULL;
 }
 
-static int collect_info(struct session *s, struct err *err)
+static void collect_info(struct session *s)
 {
 	const Cpx__Task *root = s->task[0].msg;
 
-	s->info->host = msg_new(sizeof(Cpx__Host), (void (*)(void *))cpx__host__init);
-	if (!s->info->host)
-		return err_nomem(err);
 	s->info->root_pid = root->pid;
 	s->info->tasks = s->result->tasks;
 	s->info->threads = s->result->threads;
 	s->info->external_sid = has_leader(s, root->sid) ? 0 : root->sid;
 	s->info->external_pgid = has_leader(s, root->pgid) ? 0 : root->pgid;
 	s->info->has_terminal = root->tty_controlling;
-	return host_fill(s->info->host, err);
+	host_read_clocks(s->info->host);
 }
 
 int collect_tasks(struct session *s, struct err *err)
@@ -231,7 +234,9 @@ int collect_tasks(struct session *s, struct err *err)
 
 	for (size_t i = 0; i < s->ntasks && ret == 0; i++)
 		ret = collect_task(s, &s->task[i], err);
-	return ret < 0 ? ret : collect_info(s, err);
+	if (ret == 0)
+		collect_info(s);
+	return ret;
 }
 
 int collect_files(struct session *s, struct err *err)

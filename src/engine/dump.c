@@ -278,6 +278,7 @@ static int commit(struct session *s, struct err *err)
 }
 
 static const struct stage dump_stage[] = {
+	{"look at the machine", collect_host},
 	{"look ahead", look_ahead},
 	{"freeze", collect_freeze},
 	{"read tasks", collect_tasks},

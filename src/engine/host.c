@@ -141,12 +141,14 @@ int host_fill(Cpx__Host *h, struct err *err)
 
 	if (ret == 0)
 		ret = fill_boot(h, err);
-	if (ret == 0)
-		ret = fill_model(h, err);
+	return ret < 0 ? ret : fill_model(h, err);
+}
+
+void host_read_clocks(Cpx__Host *h)
+{
 	h->realtime_ns = clock_ns(CLOCK_REALTIME);
 	h->monotonic_ns = clock_ns(CLOCK_MONOTONIC);
 	h->boottime_ns = clock_ns(CLOCK_BOOTTIME);
-	return ret;
 }
 
 bool host_is_same_boot(const Cpx__Host *had)

@@ -6,9 +6,11 @@
 #include "base/err.h"
 #include "cpx.pb-c.h"
 
-/* Fills h (initialised by cpx__host__init) for this machine and this moment. All that it points to
- * is malloc'ed, so that cpx__host__free_unpacked() of a message holding it frees it. */
+/* Fills h (initialised by cpx__host__init) for this machine. All that it points to is malloc'ed, so
+ * that cpx__host__free_unpacked() of a message holding it frees it. */
 int host_fill(Cpx__Host *h, struct err *err);
+/* And for this moment: only once the tree stands, or it might see its clocks go backwards. */
+void host_read_clocks(Cpx__Host *h);
 
 /* Refuses what makes it impossible to run here what was dumped on `had`: another architecture or
  * page size, CPU features that are missing here, a larger xsave area, another vdso. */

@@ -94,6 +94,7 @@ int session_run(struct session *s, const struct stage *stage, size_t n, struct e
 size_t tracee_speaker(const struct tracee *t);
 
 /* ---- stages that look ---- */
+int collect_host(struct session *s, struct err *err);	    /* collect.c: this machine */
 int collect_freeze(struct session *s, struct err *err);
 int collect_tasks(struct session *s, struct err *err);	    /* collect.c: from outside */
 int collect_sharing(struct session *s, struct err *err);    /* sharing.c */

@@ -6,6 +6,10 @@
  * process of ours with its user and group, with no capability and nothing to hide, at which
  * everybody else of that user may look (ptrace(2), "Ptrace access mode checking").
  *
+ * A witness takes longer to make than anything else that a small dump waits for. So a thread that
+ * seems to be allowed to look at cpx is asked about cpx first: if it may, it is under no rules that cpx
+ * is not under as well. Only if it may not, which can have many reasons, there is a witness.
+ *
  * The witness is a program of a few bytes in a memfd: it has none of our memory. Where there can be
  * none (another user's threads, without the capability to become him), or another security module
  * may have its own opinion, nothing is found out.
@@ -36,7 +40,16 @@ struct witness {
 struct witnesses {
 	struct witness *witness;
 	size_t n, max;
+	pid_t *doubtful; /* threads that may not look at cpx */
+	size_t ndoubtful, maxdoubtful;
 };
+
+static struct witnesses *witnesses_of(struct dump_ctx *c)
+{
+	if (!c->witnesses)
+		c->witnesses = calloc(1, sizeof(*c->witnesses));
+	return c->witnesses;
+}
 
 /* ---- witnesses ---- */
 
@@ -153,10 +166,8 @@ static pid_t start_witness(uint32_t uid, uint32_t gid)
 /* 0: there can be none. */
 static pid_t witness_for(struct dump_ctx *c, uint32_t uid, uint32_t gid)
 {
-	struct witnesses *ws = c->witnesses;
+	struct witnesses *ws = witnesses_of(c);
 
-	if (!ws)
-		ws = c->witnesses = calloc(1, sizeof(*ws));
 	for (size_t i = 0; ws && i < ws->n; i++)
 		if (ws->witness[i].uid == uid && ws->witness[i].gid == gid)
 			return ws->witness[i].pid;
@@ -172,10 +183,35 @@ void landlock_release(struct dump_ctx *c)
 
 	for (size_t i = 0; ws && i < ws->n; i++)
 		end_witness(ws->witness[i].pid);
-	if (ws)
+	if (ws) {
 		free(ws->witness);
+		free(ws->doubtful);
+	}
 	free(ws);
 	c->witnesses = NULL;
+}
+
+/* ---- cpx as the witness ---- */
+
+static uint64_t own_capabilities(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &head, data) < 0)
+		return ~0ULL;
+	return (uint64_t)data[1].permitted << 32 | data[0].permitted;
+}
+
+/* May such a thread look at us, as far as is easily seen? */
+static bool is_our_like(uint32_t uid, uint32_t gid, uint64_t permitted)
+{
+	uid_t u[3];
+	gid_t g[3];
+
+	return getresuid(&u[0], &u[1], &u[2]) == 0 && getresgid(&g[0], &g[1], &g[2]) == 0 &&
+	       u[0] == uid && u[1] == uid && u[2] == uid && g[0] == gid && g[1] == gid &&
+	       g[2] == gid && !(own_capabilities() & ~permitted);
 }
 
 void landlock_prepare(struct dump_ctx *c, pid_t pid)
@@ -183,26 +219,56 @@ void landlock_prepare(struct dump_ctx *c, pid_t pid)
 	_cleanup_close_ int dir = -1;
 	struct proc_status st = {0};
 
-	if (proc_open(c->proc_fd, pid, 0, &dir, NULL) == 0 && proc_status(dir, &st, NULL) == 0)
+	if (proc_open(c->proc_fd, pid, 0, &dir, NULL) == 0 && proc_status(dir, &st, NULL) == 0 &&
+	    !is_our_like(st.uid[0], st.gid[0], st.cap_prm))
 		witness_for(c, st.uid[0], st.gid[0]);
 	proc_status_release(&st);
 }
 
+static int doubt(struct dump_ctx *c, pid_t tid, struct err *err)
+{
+	struct witnesses *ws = witnesses_of(c);
+
+	if (!ws || grow(&ws->doubtful, &ws->maxdoubtful, ws->ndoubtful, sizeof(*ws->doubtful)) < 0)
+		return err_nomem(err);
+	ws->doubtful[ws->ndoubtful++] = tid;
+	return 0;
+}
+
+static bool is_doubtful(const struct dump_ctx *c, pid_t tid)
+{
+	for (size_t i = 0; c->witnesses && i < c->witnesses->ndoubtful; i++)
+		if (c->witnesses->doubtful[i] == tid)
+			return true;
+	return false;
+}
+
 /* ---- threads ---- */
 
-/* scratch[0]: the call + 1. */
+/* scratch[0]: the call + 1; [1]: is it about us? */
 static int landlock_ask(struct dump_ctx *c, struct tracee *t, const Cpx__Task *task,
 			const Cpx__Thread *th, struct batch *b, uint64_t *scratch, struct err *err)
 {
+	const Cpx__Creds *cr = th->creds;
 	pid_t witness;
 
-	if (!th->creds || !lsm_is_like_us(c->proc_fd, th) ||
+	if (!cr || !lsm_is_like_us(c->proc_fd, th) ||
 	    !tracee_may_call(attr_thread(t, th), SYS_kcmp))
 		return 0;
-	witness = witness_for(c, th->creds->uid, th->creds->gid);
+	scratch[1] = is_our_like(cr->uid, cr->gid, cr->cap_permitted);
+	witness = scratch[1] ? getpid() : witness_for(c, cr->uid, cr->gid);
 	if (witness)
 		scratch[0] = 1 + BATCH_CALL(b, SYS_kcmp, th->tid, witness, KCMP_VM);
 	return 0;
+}
+
+static int refuse_rules(struct dump_ctx *c, const struct tracee *t, uint32_t tid, struct err *err)
+{
+	return attr_refuse(
+		c, t, "landlock", err,
+		"cannot be checkpointed: thread %u is under rules of Landlock, which cannot "
+		"be read",
+		tid);
 }
 
 static int landlock_take(struct dump_ctx *c, struct tracee *t, const struct batch *b,
@@ -210,11 +276,25 @@ static int landlock_take(struct dump_ctx *c, struct tracee *t, const struct batc
 {
 	if (!scratch[0] || batch_ret(b, scratch[0] - 1) != -EPERM)
 		return 0;
-	return attr_refuse(
-		c, t, "landlock", err,
-		"cannot be checkpointed: thread %u is under rules of Landlock, which cannot "
-		"be read",
-		th->tid);
+	return scratch[1] ? doubt(c, th->tid, err) : refuse_rules(c, t, th->tid, err);
+}
+
+/* Whoever may not look at us is asked about a true witness. */
+static int landlock_reread(struct dump_ctx *c, struct tracee *t, struct tracee_thread *thread,
+			   Cpx__Task *task, Cpx__Thread *th, struct err *err)
+{
+	struct batch b = tracee_batch(t);
+	pid_t witness;
+	int r;
+
+	if (!is_doubtful(c, thread->tid))
+		return 0;
+	witness = witness_for(c, th->creds->uid, th->creds->gid);
+	if (!witness)
+		return 0;
+	BATCH_CALL(&b, SYS_kcmp, th->tid, witness, KCMP_VM);
+	r = tracee_thread_run(t, (size_t)(thread - t->thread), &b, err);
+	return r < 0 || batch_ret(&b, 0) != -EPERM ? r : refuse_rules(c, t, th->tid, err);
 }
 
 const struct attr_ops landlock_attr_ops = {
@@ -222,4 +302,5 @@ const struct attr_ops landlock_attr_ops = {
 	.per_thread = true,
 	.ask = landlock_ask,
 	.take = landlock_take,
+	.reread = landlock_reread,
 };

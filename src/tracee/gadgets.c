@@ -22,6 +22,8 @@ struct gadget_cache {
 };
 
 #define MAX_CODE (64UL << 20)
+#define PIECE	 (64UL << 10)
+#define OVERLAP	 16UL
 
 static bool read_code(struct tracee *t, uint64_t addr, void *buf, size_t size)
 {
@@ -58,13 +60,18 @@ static void remember(struct gadget_cache *c, const struct proc_vma *v, const str
 	};
 }
 
+/* Piece by piece: they are mostly near the beginning. Pieces overlap, so that none is cut in two. */
 static void search(struct tracee *t, const struct proc_vma *v, struct arch_gadgets *g)
 {
-	size_t size = MIN(v->end - v->start, MAX_CODE);
-	_cleanup_free_ uint8_t *code = malloc(size);
+	uint64_t end = MIN(v->end, v->start + MAX_CODE);
+	_cleanup_free_ uint8_t *code = malloc(PIECE);
 
-	if (code && read_code(t, v->start, code, size))
-		arch_find_gadgets(g, code, size, v->start);
+	for (uint64_t at = v->start; code && at < end; at += PIECE - OVERLAP) {
+		size_t size = MIN(end - at, PIECE);
+
+		if (!read_code(t, at, code, size) || arch_find_gadgets(g, code, size, at))
+			return;
+	}
 }
 
 /* True when the task has at addr what the search found there in another task. */

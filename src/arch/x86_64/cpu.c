@@ -8,6 +8,9 @@
 #include <cpuid.h>
 #include <stdio.h>
 #include <string.h>
+#if __has_include(<sys/platform/x86.h>)
+#include <sys/platform/x86.h>
+#endif
 
 /* The words of arch_cpu.features. */
 enum { W_1_EDX, W_1_ECX, W_7_EBX, W_7_ECX, W_7_EDX, W_7_1_EAX, W_EXT_EDX, W_EXT_ECX, W_13_1_EAX };
@@ -66,18 +69,32 @@ static struct leaf get_leaf(uint32_t nr, uint32_t sub, uint32_t max)
 	return l;
 }
 
+/* A leaf of features: the C library has asked for those already. */
+#if __has_include(<sys/platform/x86.h>)
+#define KNOWN(index, nr, sub, max) get_known(CPUID_INDEX_##index)
+
+static struct leaf get_known(unsigned index)
+{
+	const unsigned *v = __x86_get_cpuid_feature_leaf(index)->cpuid_array;
+
+	return (struct leaf){v[0], v[1], v[2], v[3]};
+}
+#else
+#define KNOWN(index, nr, sub, max) get_leaf(nr, sub, max)
+#endif
+
 static void read_basic(struct arch_cpu *ret, uint32_t max)
 {
-	struct leaf l = get_leaf(1, 0, max);
+	struct leaf l = KNOWN(1, 1, 0, max);
 
 	ret->features[W_1_EDX] = l.d;
 	ret->features[W_1_ECX] = l.c;
-	l = get_leaf(7, 0, max);
+	l = KNOWN(7, 7, 0, max);
 	ret->features[W_7_EBX] = l.b;
 	ret->features[W_7_ECX] = l.c;
 	ret->features[W_7_EDX] = l.d;
 	if (l.a > 0)
-		ret->features[W_7_1_EAX] = get_leaf(7, 1, max).a;
+		ret->features[W_7_1_EAX] = KNOWN(7_ECX_1, 7, 1, max).a;
 }
 
 static void read_xsave(struct arch_cpu *ret, uint32_t max)
@@ -86,20 +103,19 @@ static void read_xsave(struct arch_cpu *ret, uint32_t max)
 		return;
 	ret->xcr0 = read_xcr0();
 	ret->xsave_size = get_leaf(13, 0, max).b;
-	ret->features[W_13_1_EAX] = get_leaf(13, 1, max).a;
+	ret->features[W_13_1_EAX] = KNOWN(D_ECX_1, 13, 1, max).a;
 }
 
 void arch_cpu_get(struct arch_cpu *ret)
 {
-	struct leaf base = get_leaf(0, 0, 0);
-	struct leaf ext = get_leaf(0x80000000, 0, 0x80000000);
+	struct leaf base = get_leaf(0, 0, 0), ext;
 
 	memset(ret, 0, sizeof(*ret));
 	memcpy(ret->vendor, &base.b, 4);
 	memcpy(ret->vendor + 4, &base.d, 4);
 	memcpy(ret->vendor + 8, &base.c, 4);
 	read_basic(ret, base.a);
-	ext = get_leaf(0x80000001, 0, ext.a);
+	ext = KNOWN(80000001, 0x80000001, 0, get_leaf(0x80000000, 0, 0x80000000).a);
 	ret->features[W_EXT_EDX] = ext.d;
 	ret->features[W_EXT_ECX] = ext.c;
 	read_xsave(ret, base.a);
