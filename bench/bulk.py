@@ -42,9 +42,9 @@ class Bulk(Case):
     def criu_rows(self):
         if not self.criu:
             return []
-        return [Row(f"{self.title}: CRIU freeze seen inside", "criu_dump_gap", "ms", "fork", "fork()"),
-                Row(f"{self.title}: CRIU dump wall", "criu_dump_wall", "ms", "write", "write()"),
-                Row(f"{self.title}: CRIU restore wall", "criu_restore_wall", "ms", "fill", "UFFDIO_COPY")]
+        return [Row("CRIU freeze seen inside", "criu_dump_gap", "ms", "fork", "fork()"),
+                Row("CRIU dump wall", "criu_dump_wall", "ms", "write", "write()"),
+                Row("CRIU restore wall", "criu_restore_wall", "ms", "fill", "UFFDIO_COPY")]
 
 
 class Raw(Bulk):
@@ -60,11 +60,11 @@ class Raw(Bulk):
         self.criu_round()
 
     def rows(self):
-        fork, write, t = ("fork", "fork()"), ("write", "write()"), self.title
-        return [Row(f"{t}: freeze (frozen_us)", "raw_frozen", "ms", *fork, FREEZE),
-                Row(f"{t}: freeze seen inside", "raw_gap", "ms", *fork, FREEZE),
-                Row(f"{t}: dump wall, raw", "raw_wall", "ms", *write, self.raw_bar),
-                Row(f"{t}: restore wall, raw", "restore_wall", "ms", "fill", "UFFDIO_COPY", self.fill_bar)] + self.criu_rows()
+        fork, write = ("fork", "fork()"), ("write", "write()")
+        return [Row("freeze (frozen_us)", "raw_frozen", "ms", *fork, FREEZE),
+                Row("freeze seen inside", "raw_gap", "ms", *fork, FREEZE),
+                Row("dump wall, raw", "raw_wall", "ms", *write, self.raw_bar),
+                Row("restore wall, raw", "restore_wall", "ms", "fill", "UFFDIO_COPY", self.fill_bar)] + self.criu_rows()
 
 
 class Text(Bulk):
@@ -82,11 +82,11 @@ class Text(Bulk):
         self.tools.remove("image")
 
     def rows(self):
-        floor, t = ("floor", "larger of write(), lz4"), self.title
-        return [Row(f"{t}: bare lz4", "lz4", "ms", "write", "write()"),
-                Row(f"{t}: freeze seen inside", "lz4_gap", "ms", "fork", "fork()"),
-                Row(f"{t}: dump wall, lz4", "lz4_wall", "ms", *floor, self.lz4_bar),
-                Row(f"{t}: restore wall, lz4", "restore_wall", "ms", *floor)]
+        floor = ("floor", "larger of write(), lz4")
+        return [Row("bare lz4", "lz4", "ms", "write", "write()"),
+                Row("freeze seen inside", "lz4_gap", "ms", "fork", "fork()"),
+                Row("dump wall, lz4", "lz4_wall", "ms", *floor, self.lz4_bar),
+                Row("restore wall, lz4", "restore_wall", "ms", *floor)]
 
 
 class Images(Bulk):
@@ -107,11 +107,17 @@ class Images(Bulk):
 
     def rows(self):
         names = [*METHODS, "criu"] if self.criu else METHODS
-        return [Row(f"{self.title}: image, {name}", name, "MiB", "memory", "memory") for name in names]
+        return [Row(f"image, {name}", name, "MiB", "memory", "memory") for name in names]
 
 
 class Writing(Bulk):
     """The freeze of a target that goes on writing: 1,000 pages a second, or as fast as it can."""
+
+    rate = how = ""
+
+    def __init__(self, tools, quick):
+        super().__init__(tools, quick)
+        self.title += f", {self.how}"
 
     def workload(self):
         return {**super().workload(), "rate": self.rate}
@@ -123,9 +129,9 @@ class Writing(Bulk):
         self.tools.remove("image")
 
     def rows(self):
-        return [Row(f"{self.title}, {self.how}: freeze (frozen_us)", "raw_frozen", "ms", "fork", "fork()"),
-                Row(f"{self.title}, {self.how}: freeze seen inside", "raw_gap", "ms", "fork", "fork()"),
-                Row(f"{self.title}, {self.how}: dump wall, raw", "raw_wall", "ms")]
+        return [Row("freeze (frozen_us)", "raw_frozen", "ms", "fork", "fork()"),
+                Row("freeze seen inside", "raw_gap", "ms", "fork", "fork()"),
+                Row("dump wall, raw", "raw_wall", "ms")]
 
 
 def _make(kind, prefix, size, **more):

@@ -15,14 +15,14 @@ def _available(name="MemAvailable"):
 
 
 class Case:
-    name = ""
+    name = title = ""
     needs = 0  # bytes of memory at once
     rounds = None  # if it needs no more than so many
 
     def __init__(self, tools, quick):
         self.tools, self.quick = tools, quick
         self.criu = Criu(tools) if tools.criu else None
-        self.figures, self.absent, self.failure = {}, {}, None
+        self.figures, self.absent, self.notes, self.has_failed = {}, {}, [], False
         self.target = None
 
     # ---- what each case says ----
@@ -92,21 +92,42 @@ class Case:
         if free < self.needs * 1.2:
             raise BenchError(f"needs {self.needs / GIB:.0f} GiB of memory")
 
+    def _begin(self):
+        self.start()
+        self.prepare()
+
+    def _rounds(self, rounds):
+        """A round that fails is tried once more with a new target: another process may have taken a PID, say."""
+        has_failed, done = False, 0
+        while done < rounds:
+            try:
+                self.round()
+                done += 1
+            except BenchError as e:
+                if has_failed:
+                    raise
+                has_failed = True
+                self.notes.append(f"[{self.name}] a round was begun again: {e}")
+                self._end()
+                self._begin()
+
+    def _end(self):
+        if self.target:
+            self.target.end()
+        self.target = None
+        self.tools.clear()
+
     def run(self, rounds):
         """Whatever happens, nothing of it is left."""
         try:
             self._check_room()
-            self.start()
-            self.prepare()
-            for _ in range(self.rounds or rounds):
-                self.round()
+            self._begin()
+            self._rounds(self.rounds or rounds)
         except BenchError as e:
-            self.failure = f"failed: {e}"
+            self.has_failed = True
+            self.notes.append(f"[{self.name}] failed: {e}")
         finally:
-            if self.target:
-                self.target.end()
-            self.target = None
-            self.tools.clear()
+            self._end()
 
     def all_rows(self):
         rows = self.rows()

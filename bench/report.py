@@ -34,9 +34,9 @@ class Row:
 def summary(row):
     """What a row says, as it is in the JSON file."""
     figures, case = row.case.figures, row.case
-    s = {"case": case.name, "what": row.label, "unit": row.unit}
+    s = {"case": case.name, "workload": case.title, "what": row.label, "unit": row.unit}
     if not figures.get(row.figure):
-        s["missing"] = case.absent.get(row.figure) or case.failure or "not measured"
+        s["missing"] = case.absent.get(row.figure) or ("failed" if case.has_failed else "not measured")
         s["bar"] = {"text": row.bar.text} if row.bar else None
         return s
     values = figures[row.figure]
@@ -64,7 +64,7 @@ def _verdict(bar, is_missing):
 
 
 def line(s):
-    head = f"{s['what']:48} {s['unit']:4}"
+    head = f"{s['what']:40} {s['unit']:4}"
     if "missing" in s:
         return f"{head} {s['missing']:28} {'':35} {_verdict(s['bar'], True)}".rstrip()
     against = ratio = ""
@@ -75,15 +75,16 @@ def line(s):
     return f"{head} {number(s['median']):>8} {spread:>19}  {against:>28} {ratio:>6} {_verdict(s['bar'], False)}".rstrip()
 
 
-def table(summaries, about):
+def table(summaries, about, notes):
     """All of it, for people."""
-    head = f"{'':48} {'':4} {'median':>8} {'min - max':>19}  {'against':>28} {'ratio':>6} {'bar':>8}"
+    head = f"{'':40} {'':4} {'median':>8} {'min - max':>19}  {'against':>28} {'ratio':>6} {'bar':>8}"
     lines, last = [about, "", head], None
     for s in summaries:
         if s["case"] != last:
-            lines += ["", f"[{s['case']}]"]
+            lines += ["", f"[{s['case']}] {s['workload']}"]
             last = s["case"]
         lines.append(line(s))
     bars = [s["bar"] for s in summaries if s["bar"]]
     count = [sum(b.get("met") is verdict for b in bars) for verdict in (True, False, None)]
+    lines += [""] * bool(notes) + notes
     return "\n".join(lines + ["", f"bars: {count[0]} met, {count[1]} missed, {count[2]} not measured"]) + "\n"

@@ -11,14 +11,14 @@ DARK = {"surface": "#1a1a19", "ink": "#ffffff", "soft": "#c3c2b7", "grid": "#2c2
 
 
 def _colours(c):
-    series = "".join(f".s{i}{{fill:{s};stroke:{s}}}" for i, s in enumerate(c["series"]))
+    series = "".join(f".s{i}{{color:{s}}}" for i, s in enumerate(c["series"]))
     return (f".surface{{fill:{c['surface']}}}text{{fill:{c['soft']}}}.title{{fill:{c['ink']}}}"
             f".grid{{stroke:{c['grid']}}}.axis{{stroke:{c['soft']}}}.dot{{stroke:{c['surface']}}}{series}")
 
 
 STYLE = ("<style>text{font:12px system-ui,sans-serif;stroke:none}.title{font-size:15px;font-weight:600}"
-         ".grid,.axis{stroke-width:1}.line{fill:none;stroke-width:2;stroke-linejoin:round}.spread{stroke-width:1.5}"
-         ".dot{stroke-width:2}.bar{stroke:none}.end{text-anchor:end}.middle{text-anchor:middle}"
+         ".grid,.axis{stroke-width:1}.line{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}"
+         ".spread{stroke:currentColor;stroke-width:1.5}.dot{fill:currentColor;stroke-width:2}.bar{fill:currentColor}.end{text-anchor:end}.middle{text-anchor:middle}"
          f"{_colours(LIGHT)}@media(prefers-color-scheme:dark){{{_colours(DARK)}}}</style>")
 
 

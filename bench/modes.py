@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Cases of the ways to dump and restore that are made for speed: pre-copy, lazy, clones, deltas, dumps in a loop."""
+import os
+import signal
+import time
+
+from bulk import MIB, Bulk, Writing, size_name
+from case import Case
+from report import Bar, Row, at_most
+from target import DIRTY, FORK, PAGE, TOUCH, BenchError, marked, wait_until
+
+SIZES = {"256m": 256, "1g": 1024, "4g": 4096, "8g": 8192}
+
+
+class Precopy(Writing):
+    """Freeze by pre-copy of a target that writes."""
+
+    rate, how, bar = "1000", "1,000 pages/s", None
+
+    def round(self):
+        self.target.do(TOUCH)
+        self.note("fork", self.target.do(FORK))
+        if self.has(("precopy_frozen", "precopy_gap", "precopy_wall"), "dump", "--precopy"):
+            self.dump_touched("precopy", "--precopy", "--compress=none")
+            self.tools.remove("image")
+
+    def rows(self):
+        return [Row("--precopy: freeze (frozen_us)", "precopy_frozen", "ms", "fork", "fork()", self.bar),
+                Row("--precopy: freeze seen inside", "precopy_gap", "ms", "fork", "fork()", self.bar),
+                Row("--precopy: dump wall, raw", "precopy_wall")]
+
+
+class Lazy(Case):
+    """From the start of the command to the first instruction of the restored tree. Text, so that 8 GiB have room."""
+
+    mib = 0
+
+    def __init__(self, tools, quick):
+        super().__init__(tools, quick)
+        self.size = self.mib // 64 if quick else self.mib
+        self.needs = self.size * MIB * 5 // 4
+        self.title = f"{size_name(self.size)} text"
+
+    def workload(self):
+        return {"mib": self.size, "fill": "text"}
+
+    def prepare(self):
+        self.tools.dump(self.target)
+
+    def round(self):
+        self.note("nothing", self.tools.nothing())
+        if self.has(("lazy_first", "lazy_wall"), "restore", "--lazy"):
+            self.restore("lazy", "--lazy")
+
+    def rows(self):
+        spawn = ("nothing", "fork+exec+exit")
+        return [Row("--lazy: start to first instruction", "lazy_first", "ms", *spawn, at_most(10)),
+                Row("--lazy: restore -d wall", "lazy_wall", "ms", *spawn)]
+
+
+def _pss_mib(pid):
+    with open(f"/proc/{pid}/smaps_rollup") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("Pss:")) / 1024
+
+
+def _command(pid):
+    with open(f"/proc/{pid}/comm") as f:
+        return f.read().strip()
+
+
+class Clones(Case):
+    """Many trees of one image; the time until the last of them runs, and what memory each takes for itself."""
+
+    name = "clones"
+    needs = 4 * 1024 * MIB
+
+    def __init__(self, tools, quick):
+        super().__init__(tools, quick)
+        self.copies, self.size = (5, 16) if quick else (50, 256)
+        self.title = f"{self.copies} clones of {size_name(self.size)}"
+
+    def workload(self):
+        return {"mib": self.size}
+
+    def prepare(self):
+        self.tools.dump(self.target, "--compress=none")
+        self.target.end()
+        self.target.control["tick_us"] = 100000  # fifty that tick often would take all processors
+
+    def round(self):
+        self.note("fill", self.tools.fill("image"))
+        if self.has(("clones_wall", "pss"), "restore", "--copies"):
+            self.clone()
+
+    def clone(self):
+        argv = [self.tools.cpx, "restore", self.tools.path("image"), "--copies", str(self.copies)]
+        self.target.arm()
+        began = time.time_ns() / 1e6
+        pid = self.tools.start(argv)
+        self.note("clones_wall", self.target.started(self.copies)[1] - began)
+        roots = [p for p in marked(self.target.marker) if _command(p) == "workload"]
+        self.note("pss", max(_pss_mib(p) for p in roots) / self.size * 100)
+        for root in roots:
+            os.kill(root, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        if len(roots) != self.copies:
+            raise BenchError(f"{len(roots)} copies instead of {self.copies}")
+
+    def rows(self):
+        return [Row("until all run", "clones_wall", "ms", "fill", "UFFDIO_COPY, once", at_most(1500)),
+                Row("largest PSS of one, of its memory", "pss", "%", bar=Bar("10 %", lambda m: 10))]
+
+
+class Delta(Bulk):
+    """What has changed since an image: one page in a hundred."""
+
+    name, mib = "delta", 1024
+    share = 100
+
+    def __init__(self, tools, quick):
+        super().__init__(tools, quick)
+        self.title += ", 1 % changed"
+        self.pages = self.size * MIB // PAGE // self.share
+        self.needs = 3 * self.size * MIB
+
+    def round(self):
+        self.dump_touched("full", "--compress=none")
+        self.note("changed", self.pages * PAGE / MIB)
+        if self.has(("hash_wall", "hash_size"), "dump", "--parent"):
+            self.target.do(DIRTY, self.pages)
+            wall, _ = self.tools.dump(self.target, "--parent", self.tools.path("image"), "--compress=none",
+                                      image="image.delta")
+            self.note("hash_wall", wall)
+            self.note("hash_size", self.tools.size_mib("image.delta"))
+        self.tools.clear()
+
+    def rows(self):
+        full, changed = ("full_wall", "full dump"), ("changed", "changed")
+        size_bar = Bar("1.2 x the changed bytes", lambda m: 1.2 * m("changed"))
+        return [Row("--parent: dump wall, by hash", "hash_wall", "ms", *full),
+                Row("--parent: size of the delta", "hash_size", "MiB", *changed, size_bar)]
+
+
+class Loop(Bulk):
+    """What a target that does nothing but write gets done while one dump follows the other."""
+
+    name, mib, seconds = "loop", 1024, 1.5
+
+    def __init__(self, tools, quick):
+        super().__init__(tools, quick)
+        self.title += ", writing without pause"
+
+    def workload(self):
+        return {**super().workload(), "rate": "full"}
+
+    def rate(self, work):
+        """Million writes in a second, while that is done at least once and for some time."""
+        start, before = time.monotonic(), self.target.control["writes"]
+        while time.monotonic() - start < self.seconds:
+            work()
+        return (self.target.control["writes"] - before) / (time.monotonic() - start) / 1e6
+
+    def round(self):
+        self.target.do(TOUCH)
+        self.note("alone", self.rate(lambda: time.sleep(self.seconds)))
+        for method in ("lz4", "none"):
+            rate = self.rate(lambda m=method: self.tools.dump(self.target, f"--compress={m}"))
+            self.note(f"{method}_rate", rate)
+            self.note(f"{method}_share", rate / self.figures["alone"][-1] * 100)
+            self.tools.remove("image")
+
+    def rows(self):
+        bar = Bar("at least 60 %", lambda m: 60, is_minimum=True)
+        rows = [Row("writes, undisturbed", "alone", "M/s")]
+        for method, words in (("lz4", "lz4"), ("none", "raw")):
+            rows += [Row(f"writes during a loop of dumps, {words}", f"{method}_rate", "M/s", "alone", "undisturbed"),
+                     Row(f"... of undisturbed, {words}", f"{method}_share", "%", bar=bar)]
+        return rows
+
+
+def _cases():
+    bars = {"4g": at_most(8)}
+    cases = [type(f"precopy-{s}", (Precopy,), {"name": f"precopy-{s}", "mib": SIZES[s], "bar": bars.get(s)})
+             for s in ("256m", "1g", "4g")]
+    cases.append(type("precopybusy-1g", (Precopy,), {"name": "precopybusy-1g", "mib": SIZES["1g"], "rate": "full",
+                                                    "how": "writing fast"}))
+    cases += [type(f"lazy-{s}", (Lazy,), {"name": f"lazy-{s}", "mib": mib}) for s, mib in SIZES.items()]
+    return cases + [Clones, Delta, Loop]
+
+
+CASES = _cases()
