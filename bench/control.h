@@ -13,6 +13,7 @@ enum command {
 	CMD_TOUCH, /* write to every page, so that none is shared copy-on-write any more */
 	CMD_FORK,  /* a bare fork() */
 	CMD_WRITE, /* all of the memory to the scratch file, but pages of zeros */
+	CMD_SAVE,  /* the same by a child, while this process runs on */
 	CMD_LZ4,   /* compress it with `argument` threads, piece by piece, keeping nothing */
 	CMD_DIRTY, /* change `argument` pages, spread over all */
 	CMD_RESET, /* forget the longest gap */

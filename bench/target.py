@@ -9,7 +9,7 @@ import subprocess
 import time
 
 QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-TOUCH, FORK, WRITE, LZ4, DIRTY, RESET = range(1, 7)  # enum command of control.h
+TOUCH, FORK, WRITE, SAVE, LZ4, DIRTY, RESET = range(1, 8)  # enum command of control.h
 PAGE = 4096
 PATIENCE = 120
 

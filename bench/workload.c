@@ -7,7 +7,8 @@
  * Usage: workload CONTROL SCRATCH [NAME=VALUE]...
  *   mib=N fill=random|text|half   memory of each task
  *   tasks=N threads=N maps=N fds=N   of the tree; of the root
- *   rate=N|full                   pages written in a second by a thread of its own
+ *   rate=N|full|server            pages written in a second by a thread of its own; as many as it can; one for each
+ *                                 10 us of work, as a server might
  */
 #include "content.h"
 #include "control.h"
@@ -15,6 +16,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,8 +27,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RATE_FULL UINT32_MAX
-#define BURST	  1024 /* writes between two looks at the clock, at full rate */
+#define RATE_FULL   UINT32_MAX
+#define RATE_SERVER (UINT32_MAX - 1)
+#define BURST	    64	  /* writes between two counts, without a rate */
+#define WORK	    2500  /* rounds of a generator of random numbers, about 4 ns each */
 
 struct options {
 	size_t mib;
@@ -96,18 +100,28 @@ static void make_fds(unsigned count, const char *path)
 	}
 }
 
+static void work(uint64_t *state)
+{
+	for (int i = 0; i < WORK; i++)
+		random_next(state);
+}
+
 /* Random writes of eight bytes each, counted. */
 static void *writing_thread(void *arg)
 {
 	struct workload *w = arg;
 	uint64_t state = 1442695040888963407ULL, words = w->memory.size / 8, *at = (uint64_t *)w->memory.bytes;
-	uint32_t burst = w->o.rate == RATE_FULL ? BURST : w->o.rate / 100;
+	bool has_rate = w->o.rate < RATE_SERVER;
+	uint32_t burst = has_rate ? w->o.rate / 100 : BURST;
 
 	for (;;) {
-		for (uint32_t i = 0; i < burst; i++)
+		for (uint32_t i = 0; i < burst; i++) {
+			if (w->o.rate == RATE_SERVER)
+				work(&state);
 			at[random_next(&state) % words]++;
+		}
 		atomic_fetch_add(&w->control->writes, burst);
-		if (w->o.rate != RATE_FULL)
+		if (has_rate)
 			sleep_us(10000);
 	}
 	return NULL;
@@ -160,6 +174,20 @@ static uint64_t time_fork(void)
 	return taken;
 }
 
+static uint64_t save(const struct workload *w)
+{
+	uint64_t start = now_ns();
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		memory_write(&w->memory, w->scratch);
+		_exit(0);
+	}
+	if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+		die("fork");
+	return now_ns() - start;
+}
+
 static uint64_t obey(struct workload *w, enum command command)
 {
 	uint32_t argument = atomic_load(&w->control->argument);
@@ -172,6 +200,8 @@ static uint64_t obey(struct workload *w, enum command command)
 		return time_fork();
 	case CMD_WRITE:
 		return memory_write(&w->memory, w->scratch);
+	case CMD_SAVE:
+		return save(w);
 	case CMD_LZ4:
 		return memory_lz4(&w->memory, argument);
 	case CMD_DIRTY:
@@ -250,7 +280,7 @@ static void parse(struct options *o, const char *argument)
 	else if (!strncmp(argument, "fds=", 4))
 		o->fds = number;
 	else if (!strncmp(argument, "rate=", 5))
-		o->rate = !strcmp(value + 1, "full") ? RATE_FULL : number;
+		o->rate = !strcmp(value + 1, "full") ? RATE_FULL : !strcmp(value + 1, "server") ? RATE_SERVER : number;
 }
 
 static struct control *control_map(const char *path)
