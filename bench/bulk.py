@@ -2,7 +2,7 @@
 """Cases whose cost is that of their memory: so many MiB of random bytes, text, or half zeros; idle or written to."""
 from case import Case
 from report import Bar, Row, at_most
-from target import FORK, LZ4, TOUCH, WRITE
+from target import FORK, LZ4, TOUCH, WRITE, BenchError
 
 MIB = 2**20
 SIZES = {"256m": 256, "1g": 1024, "4g": 4096}
@@ -40,7 +40,7 @@ class Bulk(Case):
         return self.dump(prefix, *options)
 
     def criu_rows(self):
-        if not self.criu:
+        if not self.tools.criu:
             return []
         return [Row("CRIU freeze seen inside", "criu_dump_gap", "ms", "fork", "fork()"),
                 Row("CRIU dump wall", "criu_dump_wall", "ms", "write", "write()"),
@@ -101,12 +101,17 @@ class Images(Bulk):
             self.note(method, self.tools.size_mib("image"))
             self.tools.remove("image")
         if self.criu:
+            self.criu_size()
+
+    def criu_size(self):
+        try:
             self.criu.dump(self.target)
             self.note("criu", self.criu.size_mib())
-            self.tools.remove("image.criu")
+        except BenchError as e:
+            self.criu_failed(e)
 
     def rows(self):
-        names = [*METHODS, "criu"] if self.criu else METHODS
+        names = [*METHODS, "criu"] if self.tools.criu else METHODS
         return [Row(f"image, {name}", name, "MiB", "memory", "memory") for name in names]
 
 

@@ -74,15 +74,27 @@ class Case:
         self.note(f"{prefix}_first", first)
 
     def criu_round(self, prefix="criu"):
-        """Where there is one: the same as cpx did."""
+        """Where there is one: the same as cpx did, and last. It may fail, as that says nothing of cpx."""
         if not self.criu:
             return
+        try:
+            self._criu_round(prefix)
+        except BenchError as e:
+            self.criu_failed(e)
+            self._end()
+            self._begin()
+
+    def _criu_round(self, prefix):
         self.note(f"{prefix}_dump_wall", self.criu.dump(self.target))
         self.note(f"{prefix}_dump_gap", self.target.gap())
         self.note(f"{prefix}_image", self.criu.size_mib())
         self.target.end()
         self.note(f"{prefix}_restore_wall", self.criu.restore(self.target))
         self.tools.remove("image.criu")
+
+    def criu_failed(self, error):
+        self.criu = None
+        self.notes.append(f"[{self.name}] {error}")
 
     # ---- running it ----
 

@@ -40,7 +40,7 @@ class Small(Case):
                 Row("dump wall", "dump_wall", "ms", *spawn, self.dump_bar),
                 Row("restore wall", "restore_wall", "ms", *spawn, self.restore_bar),
                 Row("image", "image", "MiB")]
-        if self.criu:
+        if self.tools.criu:
             rows += [Row("CRIU freeze seen inside", "criu_dump_gap", "ms", *fork),
                      Row("CRIU dump wall", "criu_dump_wall", "ms", *spawn),
                      Row("CRIU restore wall", "criu_restore_wall", "ms", *spawn),

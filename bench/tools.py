@@ -132,18 +132,23 @@ class Criu:
     def __init__(self, tools):
         self.tools = tools
 
-    def _options(self):
-        return ["-D", self.tools.path("image.criu"), "-v0", "-o", "log"]
+    def _timed(self, *args):
+        directory = self.tools.path("image.criu")
+        try:
+            return self.tools.timed(self.tools.criu, *args, "-D", directory, "-v1", "-o", "log")[0]
+        except BenchError as e:
+            with open(os.path.join(directory, "log"), errors="replace") as f:
+                raise BenchError(f"{e}: {' | '.join(f.read().splitlines()[:2])}") from e
 
     def dump(self, target):
         """Wall ms; the target runs on."""
         os.makedirs(self.tools.path("image.criu"), exist_ok=True)
         target.do(RESET)
-        return self.tools.timed(self.tools.criu, "dump", "-t", target.pid, "--leave-running", *self._options())[0]
+        return self._timed("dump", "-t", target.pid, "--leave-running")
 
     def restore(self, target):
         target.arm()
-        wall = self.tools.timed(self.tools.criu, "restore", "-d", *self._options())[0]
+        wall = self._timed("restore", "-d")
         target.started()
         return wall
 
