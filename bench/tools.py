@@ -138,7 +138,7 @@ class Criu:
             return self.tools.timed(self.tools.criu, *args, "-D", directory, "-v1", "-o", "log")[0]
         except BenchError as e:
             with open(os.path.join(directory, "log"), errors="replace") as f:
-                raise BenchError(f"{e}: {' | '.join(f.read().splitlines()[:2])}") from e
+                raise BenchError(f"{e}: {' | '.join(f.read().splitlines()[-1:])}") from e
 
     def dump(self, target):
         """Wall ms; the target runs on."""
