@@ -28,6 +28,14 @@ struct cpx_refusal {
 	char *text; /* "task 4242 (redis-server): fd 7 (io_uring): cannot be checkpointed: ..." */
 };
 
+/* One of restore's copies. */
+struct cpx_clone {
+	bool is_restored;
+	pid_t pid;  /* of its root, as the caller sees it */
+	int status; /* foreground: wait status of the root */
+	char error[512]; /* why it could not be restored */
+};
+
 struct cpx_result {
 	enum cpx_outcome outcome;
 	char error[1024]; /* one line, empty unless CPX_FAILED or CPX_USAGE */
@@ -43,6 +51,8 @@ struct cpx_result {
 	pid_t pid; /* of the root, as the caller sees it */
 	bool new_pid_namespace, new_user_namespace, new_time_namespace;
 	int status; /* foreground: wait status of the root */
+	struct cpx_clone *clone; /* with copies: clone[i] is number i + 1; CPX_FAILED if not all could be restored */
+	size_t nclones;
 };
 #define CPX_RESULT_INIT {0}
 void cpx_result_release(struct cpx_result *r);
@@ -90,8 +100,15 @@ struct cpx_restore_options {
 	size_t nexternal_pipes;
 	const char *const *allow_changed; /* files that may have changed since the dump */
 	size_t nallow_changed;
+	unsigned copies; /* trees to make of the image, each in a PID namespace of its own; 0: one, not as a clone */
+	/* Of copies; NULL or 0: none. Paths are absolute or of the caller's working directory. */
+	const char *output_dir; /* DIR/N is made: what is written to files, pipes and terminals goes there */
+	const char *clone_id_file; /* where each finds its number */
+	int clone_signal; /* sent to each root once it runs */
+	const char *on_restore; /* command for sh(1), run before a tree goes on */
 	struct cpx_progress progress;
 };
+#define CPX_COPIES_MAX 10000
 /* Foreground: returns when the restored root has ended, its wait status in r->status. Detached: once it runs. */
 int cpx_restore(const struct cpx_restore_options *o, struct cpx_result *r);
 

@@ -53,6 +53,17 @@ int cli_parse_pid(const char *text, pid_t *ret);
 /* -j: 0, or -1 after a usage error. */
 int cli_set_jobs(const struct cli_command *c, unsigned *ret, const char *text);
 
+/* "TERM", "SIGTERM" or "15"; 0: none. */
+int cli_parse_signal(const char *text);
+
+/* ---- clones.c: what became of restore --copies ---- */
+
+/* 0 if all ended with 0. */
+int clones_status(const struct cpx_result *r);
+json_t *clones_to_json(const struct cpx_restore_options *o, const struct cpx_result *r);
+/* Detached: the PIDs, a line each; else the table. */
+void clones_print(const struct cpx_restore_options *o, const struct cpx_result *r);
+
 /* ---- pipes.c: --external-pipe ---- */
 
 struct cli_pipes {
@@ -71,6 +82,8 @@ void cli_set_log(const struct cli_common *common);
 int cli_report(const struct cpx_result *r);
 /* An object with outcome, error and refusals, to which the command adds its own results. */
 json_t *cli_json(const struct cpx_result *r);
+/* A string, whatever bytes are in it. */
+json_t *cli_json_text(const char *text);
 /* Prints the object on stdout, frees it, returns status, or 1 when it cannot be written. */
 int cli_print_json(json_t *object, int status);
 /* Flushes stdout; returns status, or 1 when something could not be written. */

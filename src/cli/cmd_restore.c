@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { KEY_PID = 256, KEY_PIDFILE, KEY_PIPE, KEY_CHANGED };
+enum { KEY_PID = 256, KEY_PIDFILE, KEY_PIPE, KEY_CHANGED, KEY_COPIES, KEY_OUTPUT, KEY_ID, KEY_SIGNAL, KEY_HOOK };
 
 static const struct cli_option option[] = {
 	{'d', "detach", NULL, "print the PID of the new root on standard output and return"},
@@ -17,6 +17,11 @@ static const struct cli_option option[] = {
 	 "in place of pipes to outside the tree: inherit[:FD], file:/PATH or null"},
 	{KEY_CHANGED, "allow-changed", "FILE",
 	 "accept that this file has changed since the dump; may be given again"},
+	{KEY_COPIES, "copies", "N", "make N trees of the image; return when all have ended, with a table"},
+	{KEY_OUTPUT, "output-dir", "DIR", "of copies: clone I writes into DIR/I: files that are open for it, outside pipes, terminals"},
+	{KEY_ID, "clone-id-file", "FILE", "of copies: at this path each finds a file of its own with its number"},
+	{KEY_SIGNAL, "clone-signal", "SIG", "of copies: send this signal to each root once it runs"},
+	{KEY_HOOK, "on-restore", "COMMAND", "run a shell command in the namespaces of the tree before it goes on"},
 	{'j', "jobs", "N", "fill memory with N threads (default: one a CPU)"},
 	{0},
 };
@@ -55,6 +60,27 @@ static int set_pids(struct cpx_restore_options *o, const char *text)
 	return -1;
 }
 
+static int set_copies(struct cpx_restore_options *o, const char *text)
+{
+	uint64_t n;
+
+	if (cli_parse_number(text, 1, CPX_COPIES_MAX, &n) < 0) {
+		cli_usage_error(&cmd_restore, "--copies is a number from 1 to %d, not '%s'", CPX_COPIES_MAX, text);
+		return -1;
+	}
+	o->copies = n;
+	return 0;
+}
+
+static int set_signal(struct cpx_restore_options *o, const char *text)
+{
+	o->clone_signal = cli_parse_signal(text);
+	if (o->clone_signal > 0)
+		return 0;
+	cli_usage_error(&cmd_restore, "'%s' is no signal", text);
+	return -1;
+}
+
 static int set(void *data, int key, const char *arg)
 {
 	struct options *all = data;
@@ -73,6 +99,19 @@ static int set(void *data, int key, const char *arg)
 		return cli_add_pipe(&cmd_restore, &all->pipes, arg);
 	case KEY_CHANGED:
 		return add_changed(all, arg);
+	case KEY_COPIES:
+		return set_copies(o, arg);
+	case KEY_OUTPUT:
+		o->output_dir = arg;
+		return 0;
+	case KEY_ID:
+		o->clone_id_file = arg;
+		return 0;
+	case KEY_SIGNAL:
+		return set_signal(o, arg);
+	case KEY_HOOK:
+		o->on_restore = arg;
+		return 0;
 	default:
 		return cli_set_jobs(&cmd_restore, &o->workers, arg);
 	}
@@ -88,18 +127,30 @@ static json_t *to_json(const struct cpx_restore_options *o, const struct cpx_res
 {
 	json_t *object = cli_json(r);
 
+	if (r->nclones)
+		json_object_set_new(object, "clones", clones_to_json(o, r));
 	if (r->outcome != CPX_DONE)
 		return object;
-	json_object_set_new(object, "pid", json_integer(r->pid));
+	if (!o->copies)
+		json_object_set_new(object, "pid", json_integer(r->pid));
 	json_object_set_new(object, "wall_us", json_integer(r->wall_us));
 	json_object_set_new(object, "tasks", json_integer(r->tasks));
 	json_object_set_new(object, "threads", json_integer(r->threads));
 	json_object_set_new(object, "new_pid_namespace", json_boolean(r->new_pid_namespace));
 	json_object_set_new(object, "new_user_namespace", json_boolean(r->new_user_namespace));
 	json_object_set_new(object, "new_time_namespace", json_boolean(r->new_time_namespace));
-	if (!o->detach)
+	if (!o->detach && !o->copies)
 		json_object_set_new(object, "exit_status", json_integer(root_status(r->status)));
 	return object;
+}
+
+static int print_text(const struct cpx_restore_options *o, const struct cpx_result *r, int status)
+{
+	if (r->nclones)
+		clones_print(o, r);
+	else if (status == CPX_DONE && o->detach)
+		printf("%d\n", r->pid);
+	return cli_finish_stdout(status);
 }
 
 static int restore(struct cpx_restore_options *o, const struct cli_common *common)
@@ -114,15 +165,23 @@ static int restore(struct cpx_restore_options *o, const struct cli_common *commo
 	cli_progress_end(&progress);
 	status = cli_report(&r);
 	if (status == CPX_DONE && !o->detach)
-		status = root_status(r.status);
-	if (common->json) {
-		status = cli_print_json(to_json(o, &r), status);
-	} else if (status == CPX_DONE && o->detach) {
-		printf("%d\n", r.pid);
-		status = cli_finish_stdout(status);
-	}
+		status = o->copies ? clones_status(&r) : root_status(r.status);
+	status = common->json ? cli_print_json(to_json(o, &r), status) : print_text(o, &r, status);
 	cpx_result_release(&r);
 	return status;
+}
+
+static int check_usage(const struct cpx_restore_options *o)
+{
+	if (strcmp(o->input, "-") == 0 && isatty(o->in_fd))
+		return cli_usage_error(&cmd_restore, "an image is not read from a terminal");
+	if (!o->copies && (o->output_dir || o->clone_id_file || o->clone_signal))
+		return cli_usage_error(&cmd_restore, "--output-dir, --clone-id-file and --clone-signal are for --copies");
+	if (o->copies && o->pids == CPX_PIDS_SAME)
+		return cli_usage_error(&cmd_restore, "each of --copies has a PID namespace of its own: not --pid=same");
+	if (o->copies && o->pidfile)
+		return cli_usage_error(&cmd_restore, "--pidfile is for one tree; with --copies --detach prints all PIDs");
+	return CLI_GO_ON;
 }
 
 static int run(const struct cli_command *self, int argc, char **argv)
@@ -131,8 +190,8 @@ static int run(const struct cli_command *self, int argc, char **argv)
 	struct cli_common common;
 	int status = cli_parse(self, argc, argv, set, &o, &common, &o.restore.input);
 
-	if (status == CLI_GO_ON && strcmp(o.restore.input, "-") == 0 && isatty(o.restore.in_fd))
-		status = cli_usage_error(self, "an image is not read from a terminal");
+	if (status == CLI_GO_ON)
+		status = check_usage(&o.restore);
 	o.restore.external_pipe = o.pipes.item;
 	o.restore.nexternal_pipes = o.pipes.n;
 	o.restore.allow_changed = o.changed;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,6 +190,20 @@ int cli_parse_pid(const char *text, pid_t *ret)
 	if (cli_parse_number(text, 1, INT_MAX, &value) < 0)
 		return -1;
 	*ret = value;
+	return 0;
+}
+
+int cli_parse_signal(const char *text)
+{
+	uint64_t number;
+
+	if (cli_parse_number(text, 1, SIGRTMAX, &number) == 0)
+		return number;
+	if (strncasecmp(text, "SIG", 3) == 0)
+		text += 3;
+	for (int i = 1; i < SIGRTMAX; i++)
+		if (sigabbrev_np(i) && strcasecmp(text, sigabbrev_np(i)) == 0)
+			return i;
 	return 0;
 }
 

@@ -43,7 +43,7 @@ int cli_report(const struct cpx_result *r)
 }
 
 /* Bytes of names in messages need not be UTF-8, but JSON strings must be. */
-static json_t *json_text(const char *text)
+json_t *cli_json_text(const char *text)
 {
 	json_t *s = json_string(text);
 	char clean[2048];
@@ -69,12 +69,12 @@ json_t *cli_json(const struct cpx_result *r)
 
 	json_object_set_new(object, "outcome", json_string(outcome[r->outcome]));
 	if (r->error[0])
-		json_object_set_new(object, "error", json_text(r->error));
+		json_object_set_new(object, "error", cli_json_text(r->error));
 	for (size_t i = 0; i < r->nrefusals; i++) {
 		json_t *item = json_object();
 
 		json_object_set_new(item, "pid", json_integer(r->refusal[i].pid));
-		json_object_set_new(item, "text", json_text(r->refusal[i].text));
+		json_object_set_new(item, "text", cli_json_text(r->refusal[i].text));
 		json_array_append_new(list, item);
 	}
 	json_object_set_new(object, "refusals", list);

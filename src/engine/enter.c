@@ -8,6 +8,7 @@
 
 #include "base/interrupt.h"
 #include "base/util.h"
+#include "engine/nspace.h"
 #include "proc/proc.h"
 
 #include <fcntl.h>
@@ -69,7 +70,8 @@ static bool is_identity(int dir, const char *map)
 /* What a restore mounts for its tree. */
 static bool is_of_restore(const struct proc_mount *m)
 {
-	return (strcmp(m->mountpoint, "/dev/pts") == 0 && strcmp(m->fstype, "devpts") == 0) ||
+	return (strcmp(m->fstype, "tmpfs") == 0 && strcmp(m->source, NSPACE_OWN_FILE) == 0) ||
+	       (strcmp(m->mountpoint, "/dev/pts") == 0 && strcmp(m->fstype, "devpts") == 0) ||
 	       strcmp(m->mountpoint, "/proc") == 0 || strncmp(m->mountpoint, "/proc/", 6) == 0;
 }
 

@@ -9,7 +9,7 @@
  * the stand-in ends (the parent is made a subreaper for that time; kernel/exit.c,
  * find_new_reaper).
  */
-#include "engine/rtree.h"
+#include "engine/stock.h"
 
 #include "base/util.h"
 #include "engine/plan.h"
@@ -354,6 +354,8 @@ int rtree_grow(struct rtree *rt, struct err *err)
 
 	if (r == 0)
 		r = clone_root(rt, root, err);
+	if (rt->stock)
+		stock_drop(rt->stock); /* the root has it now */
 	if (r == 0)
 		r = leave_our_session(rt, root, err);
 	/* In the order of the image, which is that of the memory in it. */

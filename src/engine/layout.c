@@ -6,7 +6,7 @@
  *
  * Cannot keep: which neighbouring anonymous mappings the kernel had merged.
  */
-#include "engine/rtree.h"
+#include "engine/stock.h"
 
 #include "base/kabi.h"
 #include "base/util.h"
@@ -68,6 +68,18 @@ static int find_kept(const Cpx__Mm *old, const Cpx__Mm *new, struct page_ranges 
 			i++;
 		else
 			k++;
+	}
+	return 0;
+}
+
+/* The root's: mapped in the coordinator already, just as in the image. */
+static int keep_stock(const struct rtree *rt, struct page_ranges *kept)
+{
+	for (size_t i = 0; rt->stock && i < rt->stock->range.n; i++) {
+		const struct page_range *p = &rt->stock->range.r[i];
+
+		if (keep(kept, p->addr, p->addr + p->len) < 0)
+			return -ENOMEM;
 	}
 	return 0;
 }
@@ -419,7 +431,7 @@ int layout_apply(struct rtree *rt, struct rtask *t, struct err *err)
 
 	if (!r)
 		return err_nomem(err);
-	if (old && find_kept(old, t->mm, &t->kept) < 0)
+	if (old ? find_kept(old, t->mm, &t->kept) < 0 : keep_stock(rt, &t->kept) < 0)
 		return err_nomem(err);
 	ret = inherit_specials(rt, t, err);
 	if (ret < 0)

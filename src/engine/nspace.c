@@ -15,6 +15,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -33,6 +34,15 @@ static int write_file(const char *path, const char *text, struct err *err)
 	_cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
 
 	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+		return err_sys(err, -errno, "cannot write %s", path);
+	return 0;
+}
+
+static int make_file(const char *path, const char *text, struct err *err)
+{
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
+
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text) || fchmod(fd, 0444) < 0)
 		return err_sys(err, -errno, "cannot write %s", path);
 	return 0;
 }
@@ -98,7 +108,7 @@ static int prepare(const struct plan *p, struct err *err)
 
 /* ---- in the coordinator ------------------------------------------------------------------------ */
 
-static int mount_own(const struct plan *p, struct err *err)
+int nspace_mount(const struct plan *p, struct err *err)
 {
 	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
 		return err_sys(err, -errno, "cannot detach the mount namespace");
@@ -108,6 +118,27 @@ static int mount_own(const struct plan *p, struct err *err)
 				   "newinstance,ptmxmode=0666,mode=0620") < 0)
 		return err_sys(err, -errno, "cannot mount /dev/pts of its own");
 	return 0;
+}
+
+/* A file of a tmpfs(5) of its own, which nobody can see but by this name. It is made below /proc, as long
+ * as that is covered by the tmpfs. */
+int nspace_show(const char *path, const char *text, struct err *err)
+{
+	int r;
+
+	if (mount(NSPACE_OWN_FILE, "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=64k,mode=0755") < 0)
+		return err_sys(err, -errno, "cannot mount a tmpfs");
+	r = make_file("/proc/file", text, err);
+	if (r == 0 && mount("/proc/file", path, NULL, MS_BIND, NULL) < 0)
+		r = err_sys(err, -errno, "cannot put a file of its own to '%s'", path);
+	if (umount2("/proc", MNT_DETACH) < 0 && r == 0)
+		r = err_sys(err, -errno, "cannot uncover /proc again");
+	return r;
+}
+
+pid_t nspace_clone(const struct plan *p)
+{
+	return clone_process(CLONE_NEWPID | CLONE_NEWNS | (p->new_ipc_ns ? CLONE_NEWIPC : 0));
 }
 
 int nspace_survive(struct err *err)
@@ -142,7 +173,7 @@ static int coordinate(const struct plan *p, int (*body)(void *, int), void *arg,
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	await_starter(gone);
-	if (p->new_pid_ns && mount_own(p, &err) < 0) {
+	if (p->new_pid_ns && nspace_mount(p, &err) < 0) {
 		send_failure(channel, &err);
 		return 1;
 	}

@@ -7,7 +7,7 @@
  * An image in a file is read by several workers through its index; a pipe in its own order, which is
  * the order in which tasks are made.
  */
-#include "engine/rtree.h"
+#include "engine/stock.h"
 
 #include "base/kabi.h"
 #include "base/util.h"
@@ -362,7 +362,7 @@ static int fill_by_index(struct rtree *rt, struct rtask *t, uint32_t object, str
 
 	if (j.next >= j.end)
 		return 0;
-	if (t && bytes >= UFFD_WORTH)
+	if (t && t->uffd < 0 && bytes >= UFFD_WORTH)
 		r = start_uffd(rt, t, err);
 	for (size_t i = j.next; i < j.end && r == 0 && t; i++)
 		if (rt->image->chunk[i].object == object && note_pages(t, &rt->image->chunk[i]) < 0)
@@ -438,6 +438,17 @@ int pagein_objects(struct rtree *rt, struct err *err)
 	return r;
 }
 
+/* What the root has from the coordinator. */
+static int note_stock(struct rtask *t, const struct page_ranges *pages, struct err *err)
+{
+	for (size_t i = 0; i < pages->n; i++) {
+		if (grow(&t->pages.r, &t->pages.max, t->pages.n, sizeof(*t->pages.r)) < 0)
+			return err_nomem(err);
+		t->pages.r[t->pages.n++] = pages->r[i];
+	}
+	return 0;
+}
+
 int pagein_mm(struct rtree *rt, struct rtask *t, struct err *err)
 {
 	char path[32];
@@ -448,6 +459,8 @@ int pagein_mm(struct rtree *rt, struct rtask *t, struct err *err)
 	if (t->mem_fd < 0)
 		return err_sys(err, -errno, "cannot open %s", path);
 	r = fill_all(rt, t, t->mm->id, err);
+	if (r == 0 && !t->parent && rt->stock)
+		r = note_stock(t, &rt->stock->pages, err);
 	if (r < 0)
 		return rtask_context(t, err);
 	qsort(t->pages.r, t->pages.n, sizeof(*t->pages.r), by_addr);

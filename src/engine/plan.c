@@ -213,6 +213,8 @@ int plan_make(const struct image *im, const struct cpx_restore_options *o, struc
 
 	if (r < 0)
 		return r;
+	if (o->copies)
+		wish = CPX_PIDS_NEW;
 	decide_clocks(im, &p);
 	if (p.new_time_ns && !have.is_admin && wish == CPX_PIDS_AUTO)
 		wish = CPX_PIDS_NEW; /* only in a user namespace of our own may we set clocks */
@@ -225,10 +227,10 @@ int plan_make(const struct image *im, const struct cpx_restore_options *o, struc
 	r = decide_pids(im, wish, &have, &p, refusals, err);
 	if (r < 0)
 		return r;
-	if (p.new_pid_ns && o->pids == CPX_PIDS_AUTO)
+	if (p.new_pid_ns && !o->copies && o->pids == CPX_PIDS_AUTO)
 		log_info("a number of the tree is taken or may not be chosen: a new PID namespace is made");
 	p.new_user_ns = p.new_pid_ns && !have.is_admin;
-	p.new_ipc_ns = p.new_pid_ns && (objects_need_ids(im) || sysvipc_is_needed(im));
+	p.new_ipc_ns = p.new_pid_ns && (o->copies || objects_need_ids(im) || sysvipc_is_needed(im));
 	p.new_devpts = p.new_pid_ns && ptys_need_devpts(im);
 	if (p.new_user_ns)
 		r = refuse_user_ns(refusals, err);
@@ -271,6 +273,8 @@ int plan_check_resources(struct restore_ctx *c, struct err *err)
 		r = objects_check(c, err);
 	if (r == 0)
 		r = sysvipc_check(c, err);
+	if (r == 0)
+		r = outputs_check(c, err);
 	return r < 0 ? r : check_attrs(c, err);
 }
 

@@ -7,12 +7,13 @@
 
 #include "base/util.h"
 #include "engine/accept.h"
+#include "engine/clones.h"
 #include "engine/foreground.h"
+#include "engine/hook.h"
 #include "engine/host.h"
 #include "engine/nspace.h"
-#include "engine/plan.h"
+#include "engine/restoration.h"
 #include "engine/result.h"
-#include "engine/rtree.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -22,18 +23,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-
-struct restoration {
-	const struct cpx_restore_options *o;
-	struct cpx_result *result;
-	struct source source;
-	struct image *image;
-	struct plan plan;
-	struct refusals refusals;
-	struct external_rules external;
-	struct rtree rt;
-	struct terminal_state terminal;
-};
 
 /* ---- stages ----------------------------------------------------------------------------------- */
 
@@ -215,6 +204,35 @@ static int run_stages(struct restoration *j, struct err *err)
 
 /* ---- preparing -------------------------------------------------------------------------------- */
 
+static int copy_stream(int from, int to, struct err *err)
+{
+	char buf[65536];
+	ssize_t n;
+
+	while ((n = read(from, buf, sizeof(buf))) > 0 || (n < 0 && errno == EINTR))
+		for (ssize_t at = 0, w; at < n; at += w) {
+			w = write(to, buf + at, n - at);
+			if (w < 0)
+				return err_sys(err, -errno, "cannot keep it in a temporary file");
+		}
+	return n < 0 ? err_sys(err, -errno, "cannot read it") : 0;
+}
+
+/* Clones read some of it again and again: *fd becomes a temporary file with all of it. */
+static int spool(struct source *s, int *fd, struct err *err)
+{
+	const char *dir = getenv("TMPDIR");
+	int file = open(dir ? dir : "/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int r = file < 0 ? err_sys(err, -errno, "cannot make a temporary file") : copy_stream(*fd, file, err);
+
+	source_release(s);
+	close(*fd);
+	*fd = file;
+	if (r == 0 && lseek(file, 0, SEEK_SET) < 0)
+		r = err_sys(err, -errno, "cannot read the temporary file");
+	return r < 0 ? r : source_open_fd(s, file, err);
+}
+
 static int open_image(struct restoration *j, int *fd, struct err *err)
 {
 	const char *input = j->o->input;
@@ -224,6 +242,8 @@ static int open_image(struct restoration *j, int *fd, struct err *err)
 	if (*fd < 0)
 		return err_sys(err, -errno, "cannot open '%s'", input);
 	r = source_open_fd(&j->source, *fd, err);
+	if (r == 0 && j->o->copies && !j->source.is_seekable)
+		r = spool(&j->source, fd, err);
 	if (r == 0)
 		r = image_open(&j->source, NULL, &j->image, err);
 	return r < 0 ? err_context(err, "%s", strcmp(input, "-") ? input : "standard input"), r : 0;
@@ -233,7 +253,7 @@ static int open_terminal(const struct cpx_restore_options *o)
 {
 	int fd;
 
-	if (o->detach)
+	if (o->detach || o->output_dir)
 		return -1;
 	fd = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
 	return fd < 0 && isatty(0) ? fcntl(0, F_DUPFD_CLOEXEC, 3) : fd;
@@ -274,7 +294,11 @@ static void setup_tree(struct restoration *j)
 	c->new_ipc_ns = j->plan.new_ipc_ns;
 	c->new_devpts = j->plan.new_devpts;
 	c->is_privileged = geteuid() == 0 && !j->plan.new_user_ns;
-	c->detached = j->o->detach;
+	c->detached = j->o->detach || j->o->copies;
+	c->copies = j->o->copies;
+	c->output_dir = j->output_dir;
+	if (j->o->copies)
+		c->in_background = true; /* the terminal is nobody's of them */
 	c->external = &j->external;
 	c->allow_changed = j->o->allow_changed;
 	c->nallow_changed = j->o->nallow_changed;
@@ -290,9 +314,25 @@ static void setup_tree(struct restoration *j)
 	j->rt.progress_data = j;
 }
 
+static int find_output_dir(struct restoration *j, struct err *err)
+{
+	const char *dir = j->o->output_dir;
+	_cleanup_free_ char *cwd = NULL;
+
+	if (!dir)
+		return 0;
+	cwd = *dir == '/' ? strdup("") : getcwd(NULL, 0);
+	if (!cwd)
+		return err_sys(err, -errno, "cannot find out the working directory");
+	return asprintf(&j->output_dir, "%s%s%s", cwd, *cwd ? "/" : "", dir) < 0 ? err_nomem(err) : 0;
+}
+
 static int prepare(struct restoration *j, struct err *err)
 {
 	int r = host_check(j->image->info->host, &j->refusals, err);
+
+	if (r == 0)
+		r = find_output_dir(j, err);
 
 	if (r == 0)
 		r = plan_make(j->image, j->o, &j->plan, &j->refusals, err);
@@ -317,24 +357,31 @@ static void forget(struct restoration *j)
 	rtree_release(&j->rt);
 }
 
-/* Leaves the tree stopped in its registers, ready to go; or nothing at all. */
-static int build(struct restoration *j, struct err *err)
+void restoration_abort(struct restoration *j)
 {
+	rtree_abort(&j->rt);
+	sysvipc_release(&j->rt.ctx, false);
+}
+
+int restoration_build(struct restoration *j, struct err *err)
+{
+	pid_t root = j->image->info->root_pid;
 	int r;
 
 	/* Files with capabilities make us undumpable, and so the tasks that we fork untouchable. */
 	prctl(PR_SET_DUMPABLE, 1);
 	terminal_save(j->rt.ctx.tty_fd, &j->terminal);
 	r = run_stages(j, err);
+	if (r == 0 && j->o->on_restore)
+		r = hook_run(j->o->on_restore, j->rt.ctx.clone, root, err);
 	if (r < 0) {
-		rtree_abort(&j->rt);
-		sysvipc_release(&j->rt.ctx, false);
+		restoration_abort(j);
 		terminal_restore(j->rt.ctx.tty_fd, &j->terminal);
 	}
 	return r;
 }
 
-static int let_go(struct restoration *j, struct err *err)
+int restoration_let_go(struct restoration *j, struct err *err)
 {
 	int r = switch_release(&j->rt, is_going_on, NULL, err);
 
@@ -371,7 +418,7 @@ static int stand_by(struct restoration *j, pid_t root, struct err *err)
 static int restore_here(struct restoration *j, struct err *err)
 {
 	pid_t root = j->image->info->root_pid;
-	int r = build(j, err);
+	int r = restoration_build(j, err);
 
 	if (r == 0 && (r = write_pidfile(j->o->pidfile, root, err)) < 0)
 		rtree_abort(&j->rt);
@@ -379,15 +426,14 @@ static int restore_here(struct restoration *j, struct err *err)
 		forget(j);
 		return r;
 	}
-	r = let_go(j, err);
+	r = restoration_let_go(j, err);
 	j->result->pid = root;
 	return r < 0 || j->o->detach ? r : stand_by(j, root, err);
 }
 
 /* ---- in namespaces: the coordinator's side ----------------------------------------------------- */
 
-/* Nothing of the user's may be held open by a process that he does not see. */
-static void let_go_of_everything(int channel)
+void restoration_close_all(int channel)
 {
 	int null = open("/dev/null", O_RDWR);
 
@@ -424,7 +470,7 @@ static int build_inside(struct restoration *j, int channel, struct err *err)
 	j->rt.ctx.proc_fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (j->o->detach)
 		setsid();
-	r = build(j, err);
+	r = restoration_build(j, err);
 	if (r == 0)
 		r = report_send(channel, &running, j->rt.task[0]->pidfd, err);
 	return r;
@@ -437,8 +483,7 @@ static int await_consent(struct restoration *j, int channel, struct err *err)
 
 	if (recv(channel, &byte, 1, 0) == 1)
 		return nspace_survive(err);
-	rtree_abort(&j->rt);
-	sysvipc_release(&j->rt.ctx, false);
+	restoration_abort(j);
 	return err_set(err, -EPIPE, "cpx has gone");
 }
 
@@ -451,12 +496,12 @@ static int coordinator(void *arg, int channel)
 
 	/* What is told last: that the end of cpx is not ours any more. */
 	if (build_inside(j, channel, &err) < 0 || await_consent(j, channel, &err) < 0 ||
-	    let_go(j, &err) < 0 || report_send(channel, &goes_on, -1, &err) < 0) {
+	    restoration_let_go(j, &err) < 0 || report_send(channel, &goes_on, -1, &err) < 0) {
 		failed.err = err;
 		report_send(channel, &failed, -1, NULL);
 		return 1;
 	}
-	let_go_of_everything(channel);
+	restoration_close_all(channel);
 	reap_all(root, 3);
 	return 0;
 }
@@ -544,6 +589,8 @@ static int restore(struct restoration *j, struct err *err)
 	j->result->new_pid_namespace = p->new_pid_ns;
 	j->result->new_user_namespace = p->new_user_ns;
 	j->result->new_time_namespace = p->new_time_ns;
+	if (j->o->copies)
+		return clones_restore(j, err);
 	return p->new_pid_ns || p->new_time_ns ? restore_inside(j, err) : restore_here(j, err);
 }
 
@@ -562,6 +609,7 @@ int cpx_restore(const struct cpx_restore_options *o, struct cpx_result *r)
 		ret = restore(&j, &err);
 	ret = result_set(r, ret, &err, &j.refusals);
 	attrs_restore_release(&j.rt.ctx);
+	free(j.output_dir);
 	image_free(j.image);
 	source_release(&j.source);
 	refusals_release(&j.refusals);

@@ -61,6 +61,7 @@ void cpx_result_release(struct cpx_result *r)
 	for (size_t i = 0; i < r->nrefusals; i++)
 		free(r->refusal[i].text);
 	free(r->refusal);
+	free(r->clone);
 	*r = (struct cpx_result)CPX_RESULT_INIT;
 }
 

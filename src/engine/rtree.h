@@ -58,6 +58,8 @@ struct special {
 	bool is_vdso;
 };
 
+struct stock;
+
 struct rtree {
 	struct restore_ctx ctx;
 	const struct image *image;
@@ -75,6 +77,7 @@ struct rtree {
 	long trace_options; /* of PTRACE_SEIZE */
 	pid_t external_sid, external_pgid;
 	unsigned workers;
+	const struct stock *stock; /* engine/stock.h: what the root inherits from the coordinator; NULL: nothing */
 	struct chunk_ref pending; /* sequential source: the next chunk, already read */
 	uint8_t *pending_data;
 	bool has_pending;

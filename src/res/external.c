@@ -8,6 +8,7 @@
  * again. What the tree had not read yet is only kept where nothing follows it: else refused.
  */
 #include "res/external.h"
+#include "res/outputs.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -116,6 +117,10 @@ static int decide(struct restore_ctx *c, const Cpx__File *head, struct external_
 	const struct external_rule *rule = rule_of(c->external, head->pipe->ino);
 	const Cpx__External *e = head->pipe->external;
 
+	if (c->output_dir && c->clone && !can_read(head)) {
+		*ret = (struct external_rule){.what = CPX__EXTERNAL__WHAT__FILE, .path = path};
+		return outputs_stream(c, head, path) ? 0 : err_set(err, -ENAMETOOLONG, "the path of its file is too long");
+	}
 	if (rule)
 		*ret = *rule;
 	else
@@ -208,6 +213,10 @@ static int check_file(struct restore_ctx *c, const Cpx__File *f, const char *pat
 static int check_what(struct restore_ctx *c, const Cpx__File *f, const struct external_rule *w,
 		      struct stat *st)
 {
+	if (c->output_dir && !can_read(f)) { /* a file that is not there yet */
+		st->st_mode = S_IFREG;
+		return 0;
+	}
 	switch (w->what) {
 	case CPX__EXTERNAL__WHAT__INHERIT:
 		return check_inherited(c, f, w->fd, st);

@@ -12,6 +12,7 @@
  * objects of drivers that look like files, files whose name leads elsewhere now.
  */
 #include "res/objects.h"
+#include "res/outputs.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -350,10 +351,10 @@ static int open_lost(struct restore_ctx *c, const Cpx__RegularFile *b, const cha
 	return r;
 }
 
-static int open_by_name(struct restore_ctx *c, const Cpx__RegularFile *b, uint32_t flags,
-			struct err *err)
+static int open_by_name(struct restore_ctx *c, const Cpx__File *f, uint32_t flags, struct err *err)
 {
-	char path[PATH_MAX], now[PATH_MAX];
+	const Cpx__RegularFile *b = f->regular;
+	char path[PATH_MAX], now[PATH_MAX], copy[PATH_MAX];
 	bool itself;
 	int r = path_text(&b->path->path, path, sizeof(path), err);
 
@@ -361,8 +362,10 @@ static int open_by_name(struct restore_ctx *c, const Cpx__RegularFile *b, uint32
 		return open_lost(c, b, path, flags, err);
 	if (r == 0)
 		r = identity_locate(b, now, sizeof(now), &itself, err);
-	if (r < 0)
-		return r;
+	if (r == 0)
+		r = outputs_file(c, f, now, copy, err);
+	if (r)
+		return r < 0 ? r : file_open_path(c, copy, flags, err);
 	return b->link_path.len ? open_unlinked(c, path, now, flags, err)
 				: file_open_path(c, now, flags, err);
 }
@@ -400,7 +403,7 @@ static int regular_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, 
 	uint32_t flags = f->flags & ~(O_TMPFILE | O_DIRECTORY);
 	struct stat st;
 	int fd = f->regular->ghost ? open_ghost(c, f, flags, err)
-				   : open_by_name(c, f->regular, flags, err);
+				   : open_by_name(c, f, flags, err);
 
 	if (fd < 0)
 		return fd;

@@ -53,6 +53,9 @@ struct restore_ctx {
 	const char *const *allow_changed; /* files that may have changed */
 	size_t nallow_changed;
 	int input_fd;		/* where the image comes from, if that is not cpx's own descriptor; -1 */
+	unsigned copies;	/* clones that are made of the image, 0: none, this is an ordinary restore */
+	unsigned clone;		/* which one this is, from 1; 0: not yet one of them */
+	const char *output_dir; /* absolute: the clone's files are in a directory of its number there; NULL */
 	int fd_base;		/* every descriptor that cpx opens for the tree is >= this */
 	int64_t monotonic_shift_ns; /* restored clock minus image's clock at the moment of restore: 0 unless ... */
 	/* Allocated and freed by files_* and objects_*; NULL at first. */
@@ -269,6 +272,10 @@ void terminal_hand_over(const struct restore_ctx *c);
 /* The same terminal, for a task that has just begun the session that had it; -1: it had none, or one of the tree's own. It
  * cannot be had (TIOCSCTTY) where another session has it. */
 int terminal_controlling_fd(const struct restore_ctx *c, const Cpx__Task *leader);
+
+/* ---- res/outputs.c: what clones must not share ---- */
+/* Refuses what N trees cannot all have, or would overwrite for each other. */
+int outputs_check(struct restore_ctx *c, struct err *err);
 
 /* ---- res/pty.c: pseudo-terminals of which the tree has both sides ---- */
 /* Before anything is opened: numbers that the tree needs are taken at /dev/pts. */

@@ -7,6 +7,7 @@
  * told by SIGWINCH. Cannot be carried: what was typed and not yet read, what is on the screen.
  * Refused: a second terminal in one tree, unless the tree has its master too (pty.c).
  */
+#include "res/outputs.h"
 #include "res/ptyqueue.h"
 
 #include <asm/termbits.h>
@@ -172,11 +173,19 @@ static int open_tty(struct restore_ctx *c, const Cpx__File *f, struct err *err)
 
 static int terminal_open(struct restore_ctx *c, const Cpx__File *f, int *ret_fd, struct err *err)
 {
+	uint32_t flags = (f->flags & (O_ACCMODE | O_NONBLOCK)) | O_CREAT | O_APPEND | O_CLOEXEC;
+	char file[PATH_MAX];
 	int fd = -1;
 
 	if (pty_is_slave(f->terminal))
 		return pty_open_slave(c, f, ret_fd, err);
-	if (c->tty_fd >= 0 && f->terminal->is_dev_tty)
+	if (outputs_stream(c, f, file)) {
+		fd = open(file, flags, 0666);
+		if (fd < 0)
+			return err_sys(err, -errno, "cannot make '%s'", file);
+		fd = fd_raise(c, fd, err);
+	}
+	if (fd < 0 && c->tty_fd >= 0 && f->terminal->is_dev_tty)
 		fd = file_open_path(c, "/dev/tty", f->flags, NULL);
 	if (fd < 0)
 		fd = c->tty_fd >= 0 ? open_tty(c, f, err)
@@ -321,7 +330,7 @@ static bool has_controlling_leader(const struct image *im)
 
 int terminal_controlling_fd(const struct restore_ctx *c, const Cpx__Task *leader)
 {
-	return leads_terminal(c->image, leader) ? c->tty_fd : -1;
+	return leads_terminal(c->image, leader) && !c->copies ? c->tty_fd : -1;
 }
 
 void terminal_hand_over(const struct restore_ctx *c)
