@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Raw chunks into a regular file: the twin writes them to places reserved in the image; cpx reads
- * them back while the twin writes on, for the checksums (and the hashes of pages, for the sake of
- * children). It does not write before the twin is done: each write would wait for the inode's lock,
- * and the twin for it.
+ * Raw chunks into a regular file: the twin writes them to places reserved in the image and makes
+ * their checksums. Only for the hashes of pages, for the sake of children, cpx reads them back while
+ * the twin writes on. It does not write before the twin is done: each write would wait for the inode's
+ * lock, and the twin for it.
  *
  * Pages of a file on tmpfs are charged to the memory cgroup of who first touches them (mm/shmem.c).
  * So that a dump does not eat up the limit of its target's group, cpx allocates them itself where
@@ -88,23 +88,13 @@ static int hash_pages(const struct direct *d, const struct extent *e, unsigned n
 	return r;
 }
 
-static int add_finished(struct direct *d, unsigned handle, uint64_t checksum)
-{
-	if (grow(&d->finished, &d->max, d->n, sizeof(*d->finished)) < 0)
-		return -ENOMEM;
-	d->finished[d->n++] = (struct finished){handle, checksum};
-	return 0;
-}
-
-static int check_chunk(struct direct *d, const struct push_group *g, size_t i, const uint8_t *data,
-		       struct err *err)
+static int add_finished(struct direct *d, const struct push_group *g, size_t i)
 {
 	const struct page_chunk *c = &g->chunks.chunk[i];
 
-	if (d->own && hash_pages(d, g->chunks.ext + c->first, c->n, data) < 0)
-		return err_nomem(err);
-	if (add_finished(d, g->handle[i], XXH3_64bits(data, c->bytes)) < 0)
-		return err_nomem(err);
+	if (grow(&d->finished, &d->max, d->n, sizeof(*d->finished)) < 0)
+		return -ENOMEM;
+	d->finished[d->n++] = (struct finished){g->handle[i], g->sum[i]};
 	d->p->stats.pages += c->bytes / CPX_PAGE_SIZE;
 	d->p->stats.bytes += c->bytes;
 	return 0;
@@ -126,22 +116,35 @@ static uint8_t *map_group(const struct direct *d, const struct push_group *g, ui
 	return p == MAP_FAILED ? NULL : p;
 }
 
-static int direct_after(void *to, struct push_group *g, struct err *err)
+/* The hashes of pages of a group that is written. */
+static int hash_group(struct direct *d, const struct push_group *g, struct err *err)
 {
-	struct direct *d = to;
 	uint64_t start = 0, len = 0;
 	uint8_t *map = map_group(d, g, &start, &len);
 	int r = 0;
 
 	for (size_t i = 0; i < g->chunks.n && r == 0; i++) {
+		const struct page_chunk *c = &g->chunks.chunk[i];
+
 		if (!map)
-			r = read_back(d, g->at[i], g->chunks.chunk[i].bytes, err);
-		if (r == 0)
-			r = check_chunk(d, g, i, map ? map + (g->at[i] - start) : d->buf, err);
+			r = read_back(d, g->at[i], c->bytes, err);
+		if (r == 0 && hash_pages(d, g->chunks.ext + c->first, c->n,
+					 map ? map + (g->at[i] - start) : d->buf) < 0)
+			r = err_nomem(err);
 	}
 	if (map)
 		munmap(map, len);
 	return r;
+}
+
+static int direct_after(void *to, struct push_group *g, struct err *err)
+{
+	struct direct *d = to;
+
+	for (size_t i = 0; i < g->chunks.n; i++)
+		if (add_finished(d, g, i) < 0)
+			return err_nomem(err);
+	return d->own ? hash_group(d, g, err) : 0;
 }
 
 static int direct_zero(void *to, const struct page_run *run, uint64_t addr, uint64_t len,
@@ -160,6 +163,7 @@ static const struct push_ops direct_ops = {
 	.after = direct_after,
 	.zero = direct_zero,
 	.group_bytes = 16UL << 20,
+	.has_sums = true,
 };
 
 static bool is_on_tmpfs(int fd)

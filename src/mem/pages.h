@@ -190,25 +190,34 @@ int twin_send_fd(struct twin *w, int fd, int *ret_fd, struct err *err);
 /* How far into a file the twin may write: its task's RLIMIT_FSIZE, raised as far as it may be. */
 uint64_t twin_file_limit(struct twin *w);
 
+/* ---- twinhash.c: XXH3-64 by a twin ---- */
+
+/* Adds the secret to the data of a batch; returns its address there, which is good for all hashes of the batch. */
+uint64_t twin_hash_secret(struct batch *b);
+/* Adds a call that hashes the pages of an array of struct iovec; returns what twin_hash_result() wants. */
+uint64_t twin_hash_add(struct batch *b, uint64_t iovec, uint64_t bytes, uint64_t remote_secret);
+uint64_t twin_hash_result(const struct batch *b, uint64_t acc, uint64_t bytes);
+
 /* ---- pagepush.c: the twin pushes its pages ---- */
 
-#define PUSH_DEPTH 5
+/* Of two hands: planned, looked through by either, written by either, written before. */
+#define PUSH_DEPTH 6
 
 struct push_group {
 	struct page_group pages;
 	struct page_chunks chunks;
 	uint64_t *at;	  /* by chunk: where in the file it goes */
+	uint64_t *sum;	  /* by chunk: XXH3-64, once it is written */
 	unsigned *handle; /* by chunk: for the ops */
-	size_t max_at, max_handle;
+	size_t max_at, max_sum, max_handle;
 	unsigned slot;
 };
 
-/* What becomes of the pages. All run in the calling thread. */
+/* What becomes of the pages. All run in the calling thread, for one group after the other. */
 struct push_ops {
-	/* Sets g->at of all chunks: they will be written with the next batch. */
+	/* Sets g->at of all chunks: they will be written soon. */
 	int (*place)(void *to, struct push_group *g, struct err *err);
-	/* They are written: before the twin is given its next batch, and while it runs that one.
-	 * Both may be NULL. */
+	/* They are written: before the twin is given more to do, and afterwards. Both may be NULL. */
 	int (*before)(void *to, struct push_group *g, struct err *err);
 	int (*after)(void *to, struct push_group *g, struct err *err);
 	/* A stretch of zero pages. NULL: the twin does not look for them, they are written like the
@@ -217,6 +226,7 @@ struct push_ops {
 		    struct err *err);
 	uint64_t group_bytes;
 	bool gives_back; /* the twin drops what is written: worth it where it waits for us anyway */
+	bool has_sums;	 /* the twin makes g->sum */
 };
 
 int page_push(struct pageout *p, struct twin *w, struct page_source *from, int remote_fd,

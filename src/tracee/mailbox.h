@@ -80,6 +80,12 @@ struct drain_rules {
  * after a millisecond, arg[3] times in all. The result is how much could not be written.
  */
 #define CALL_PUT 0xfffffff4UL
+/*
+ * The accumulators of XXH3 over the struct iovecs at arg[0], whose lengths are whole pages, arg[1] * 64 bytes in all (at
+ * least one page): eight words at arg[2], in and out, by the secret at arg[3]. See twinhash.c for what comes before and after.
+ * It uses vector registers: for twins only, which give none of theirs back.
+ */
+#define CALL_HASH 0xfffffff5UL
 
 /* A clone-like call whose child is to go on in a lane of its own: in the child (result 0) the
  * loop switches to the lane at remote address arg[5] and waits for its first turn there. arg[5]

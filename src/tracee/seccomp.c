@@ -169,7 +169,7 @@ int tracee_may_host(const struct tracee_thread *th, struct err *err)
 
 static bool is_of_loop(uint64_t nr)
 {
-	return nr == CALL_ZERO_SCAN || nr == CALL_LDT_SCAN;
+	return nr == CALL_ZERO_SCAN || nr == CALL_LDT_SCAN || nr == CALL_HASH;
 }
 
 int tracee_may_run(const struct tracee_thread *th, const struct batch *b, struct err *err)

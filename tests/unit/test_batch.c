@@ -2,6 +2,7 @@
 /* Batches and lanes: filling, and a child that sits in the loop, clones, scans, and leaves. */
 #include "arch/arch.h"
 #include "base/util.h"
+#include "mem/pages.h"
 #include "tracee/mailbox.h"
 
 #include <setjmp.h>
@@ -13,6 +14,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
 #define NLANES 3
@@ -157,6 +159,41 @@ static void test_zero_scan(void **state)
 		assert_int_equal(bits[i / 64] >> i % 64 & 1, i % 3 && i != PAGES - 1);
 	box_stop(&box);
 	munmap(mem, PAGES * CPX_PAGE_SIZE);
+}
+
+/* Against the library: as many pages and pieces as a chunk may have, and fewer. */
+static void test_hash(void **state)
+{
+	enum { PAGES = 256 };
+	const unsigned pages[] = {1, 2, 3, 17, PAGES};
+	uint8_t *mem = map_shared(2 * PAGES * CPX_PAGE_SIZE, PROT_READ | PROT_WRITE);
+	_cleanup_free_ uint8_t *flat = malloc(PAGES * CPX_PAGE_SIZE);
+	struct iovec v[PAGES];
+	struct box box;
+
+	for (size_t i = 0; i < 2 * PAGES * CPX_PAGE_SIZE; i++)
+		mem[i] = (uint8_t)(i * i >> 7 ^ i);
+	for (size_t i = 0; i < PAGES; i++) {
+		v[i] = (struct iovec){mem + 2 * i * CPX_PAGE_SIZE, CPX_PAGE_SIZE};
+		memcpy(flat + i * CPX_PAGE_SIZE, v[i].iov_base, CPX_PAGE_SIZE);
+	}
+	box_start(&box);
+	for (size_t k = 0; k < ARRAY_SIZE(pages); k++) {
+		struct iovec one = {mem + CPX_PAGE_SIZE, pages[k] * CPX_PAGE_SIZE};
+		struct batch b = lane_batch(&box.m, 0);
+		uint64_t secret = twin_hash_secret(&b), acc[2];
+
+		acc[0] = twin_hash_add(&b, batch_in(&b, v, pages[k] * sizeof(*v)), one.iov_len,
+				       secret);
+		acc[1] = twin_hash_add(&b, batch_in(&b, &one, sizeof(one)), one.iov_len, secret);
+		assert_int_equal(lane_run(mailbox_lane(&box.m, 0), &b, -1, 0, NULL), 0);
+		assert_int_equal(twin_hash_result(&b, acc[0], one.iov_len),
+				 XXH3_64bits(flat, one.iov_len));
+		assert_int_equal(twin_hash_result(&b, acc[1], one.iov_len),
+				 XXH3_64bits(one.iov_base, one.iov_len));
+	}
+	box_stop(&box);
+	munmap(mem, 2 * PAGES * CPX_PAGE_SIZE);
 }
 
 static uint64_t word_of(const struct batch *b, unsigned i)
@@ -363,7 +400,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fill),	   cmocka_unit_test(test_run),
-		cmocka_unit_test(test_clone_lane), cmocka_unit_test(test_zero_scan),
+		cmocka_unit_test(test_clone_lane), cmocka_unit_test(test_zero_scan), cmocka_unit_test(test_hash),
 		cmocka_unit_test(test_skip),	   cmocka_unit_test(test_drain),
 		cmocka_unit_test(test_put),	   cmocka_unit_test(test_death),
 		cmocka_unit_test(test_peer_death), cmocka_unit_test(test_many),

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The loop that a thread under our control sits in, as position-independent bytes: copied into a
- * page of the task, never run from cpx's own text. It uses no stack (threads share it) and no
- * vector registers (they hold the application's values).
+ * page of the task, never run from cpx's own text. It uses no stack (threads share it) and, but for
+ * CALL_HASH, no vector registers (they hold the application's values).
  *
  *   r12 lane   r13d turn   rbx current call   ebp calls left   r14 its number
  *
@@ -25,6 +25,7 @@
 #define SKIP		 0xfffffff2
 #define DRAIN		 0xfffffff3
 #define PUT		 0xfffffff4
+#define HASH		 0xfffffff5
 #define SYS_read	 0
 #define SYS_write	 1
 #define SYS_poll	 7
@@ -76,6 +77,9 @@ arch_loop_begin:
 	inc	%ecx
 	cmp	%rcx, %rax
 	je	.Lput
+	inc	%ecx
+	cmp	%rcx, %rax
+	je	.Lhash
 	mov	CALL_ARG+0(%rbx), %rdi
 	mov	CALL_ARG+8(%rbx), %rsi
 	mov	CALL_ARG+16(%rbx), %rdx
@@ -206,6 +210,88 @@ arch_loop_begin:
 	jz	.Lscan_ret
 	mov	%r8, (%rdx)
 .Lscan_ret:
+	xor	%eax, %eax
+	jmp	.Lstore
+
+	/*
+	 * CALL_HASH: rdi iovec, rsi stripes of 64 bytes left, rdx accumulators (xmm0-3), r8 secret,
+	 * r9 next stripe, r10 bytes left of the iovec, r11 secret of the stripe, ecx stripes left of
+	 * the block of 16, xmm7 the prime (doc/xxhash_spec.md of xxHash, "XXH3 algorithm for long inputs").
+	 */
+	.macro	hash_lane at, acc
+	movdqu	\at(%r9), %xmm4
+	movdqu	\at(%r11), %xmm5
+	pxor	%xmm4, %xmm5
+	pshufd	$0x31, %xmm5, %xmm6
+	pmuludq	%xmm5, %xmm6
+	pshufd	$0x4e, %xmm4, %xmm4
+	paddq	%xmm4, \acc
+	paddq	%xmm6, \acc
+	.endm
+	.macro	hash_stripe
+	hash_lane 0, %xmm0
+	hash_lane 16, %xmm1
+	hash_lane 32, %xmm2
+	hash_lane 48, %xmm3
+	.endm
+	.macro	hash_scramble at, acc
+	movdqa	\acc, %xmm4
+	psrlq	$47, %xmm4
+	pxor	%xmm4, \acc
+	movdqu	128+\at(%r8), %xmm5
+	pxor	%xmm5, \acc
+	movdqa	\acc, %xmm4
+	psrlq	$32, %xmm4
+	pmuludq	%xmm7, %xmm4
+	psllq	$32, %xmm4
+	pmuludq	%xmm7, \acc
+	paddq	%xmm4, \acc
+	.endm
+.Lhash:
+	mov	CALL_ARG+0(%rbx), %rdi
+	mov	CALL_ARG+8(%rbx), %rsi
+	mov	CALL_ARG+16(%rbx), %rdx
+	mov	CALL_ARG+24(%rbx), %r8
+	movdqu	0(%rdx), %xmm0
+	movdqu	16(%rdx), %xmm1
+	movdqu	32(%rdx), %xmm2
+	movdqu	48(%rdx), %xmm3
+	mov	$0x9e3779b1, %eax
+	movd	%eax, %xmm7
+	pshufd	$0, %xmm7, %xmm7
+	xor	%r10d, %r10d
+	dec	%rsi
+.Lhash_block:
+	mov	%r8, %r11
+	mov	$16, %ecx
+.Lhash_next:
+	test	%rsi, %rsi
+	jle	.Lhash_end
+	test	%r10, %r10
+	jnz	.Lhash_stripe
+	mov	0(%rdi), %r9
+	mov	8(%rdi), %r10
+	add	$16, %rdi
+.Lhash_stripe:
+	hash_stripe
+	add	$64, %r9
+	sub	$64, %r10
+	add	$8, %r11
+	dec	%rsi
+	dec	%ecx
+	jnz	.Lhash_next
+	hash_scramble 0, %xmm0
+	hash_scramble 16, %xmm1
+	hash_scramble 32, %xmm2
+	hash_scramble 48, %xmm3
+	jmp	.Lhash_block
+.Lhash_end:
+	lea	121(%r8), %r11
+	hash_stripe
+	movdqu	%xmm0, 0(%rdx)
+	movdqu	%xmm1, 16(%rdx)
+	movdqu	%xmm2, 32(%rdx)
+	movdqu	%xmm3, 48(%rdx)
 	xor	%eax, %eax
 	jmp	.Lstore
 
