@@ -164,32 +164,37 @@ static bool has_own_table(const struct rtree *rt, const struct rtask *t)
 	return true;
 }
 
-static int run_unfailing(struct rtree *rt, struct rtask *t, const struct batch *b, struct err *err)
+static int add_descriptors(struct rtree *rt, struct rtask *t, struct batch *b, size_t *cursor,
+			   struct err *err)
 {
-	int r = b->n ? rtask_run(rt, t, b, err) : 0;
-
-	for (unsigned i = 0; i < b->n && r == 0; i++)
-		if (batch_ret(b, i) < 0) {
-			err_sys(err, (int)batch_ret(b, i), "cannot install descriptors (call %llu, %llu, %llu)",
-				(unsigned long long)b->call[i].nr, (unsigned long long)b->call[i].arg[0],
-				(unsigned long long)b->call[i].arg[1]);
-			r = rtask_context(t, err);
-		}
-	return r;
+	return files_install(&rt->ctx, image_fd_table(rt->image, t->msg->fd_table), b, -1, cursor, err);
 }
 
-static int install(struct rtree *rt, struct rtask *t, const Cpx__FdTable *table, struct err *err)
+static int check_descriptors(struct rtree *rt, struct rtask *t, const struct batch *b, size_t from,
+			     struct err *err)
 {
-	size_t cursor = 0;
-	int r, more;
+	for (unsigned i = 0; i < b->n; i++)
+		if (batch_ret(b, i) < 0)
+			return err_sys(err, (int)batch_ret(b, i),
+				       "cannot install descriptors (call %llu, %llu, %llu)",
+				       (unsigned long long)b->call[i].nr,
+				       (unsigned long long)b->call[i].arg[0],
+				       (unsigned long long)b->call[i].arg[1]);
+	return 0;
+}
 
-	do {
-		struct batch b = rtask_batch(rt, t);
+int give_descriptors(struct rtree *rt, struct err *err)
+{
+	static const struct round_ops ops = {add_descriptors, check_descriptors};
+	_cleanup_free_ struct rtask **task = calloc(rt->n + 1, sizeof(struct rtask *));
+	size_t n = 0;
 
-		more = files_install(&rt->ctx, table, &b, -1, &cursor, err);
-		r = more < 0 ? more : run_unfailing(rt, t, &b, err);
-	} while (r == 0 && more > 0);
-	return r;
+	if (!task)
+		return err_nomem(err);
+	for (size_t i = 0; i < rt->n; i++)
+		if (rt->task[i]->msg && !is_zombie(rt->task[i]) && has_own_table(rt, rt->task[i]))
+			task[n++] = rt->task[i];
+	return rtask_rounds(rt, task, n, &ops, err);
 }
 
 static int settle(struct rtree *rt, struct rtask *t, const Cpx__FdTable *table, struct err *err)
@@ -208,30 +213,18 @@ static int settle(struct rtree *rt, struct rtask *t, const Cpx__FdTable *table, 
 	return r < 0 ? rtask_context(t, err) : 0;
 }
 
-typedef int table_fn(struct rtree *rt, struct rtask *t, const Cpx__FdTable *table, struct err *err);
-
-static int each_table(struct rtree *rt, table_fn *fn, bool once_per_table, struct err *err)
+/* One after the other: whoever has nothing to do runs nothing. */
+int give_settle(struct rtree *rt, struct err *err)
 {
 	int r = 0;
 
 	for (size_t i = 0; i < rt->n && r == 0; i++) {
 		struct rtask *t = rt->task[i];
 
-		if (!t->msg || is_zombie(t) || (once_per_table && !has_own_table(rt, t)))
-			continue;
-		r = fn(rt, t, image_fd_table(rt->image, t->msg->fd_table), err);
+		if (t->msg && !is_zombie(t))
+			r = settle(rt, t, image_fd_table(rt->image, t->msg->fd_table), err);
 	}
 	return r;
-}
-
-int give_descriptors(struct rtree *rt, struct err *err)
-{
-	return each_table(rt, install, true, err);
-}
-
-int give_settle(struct rtree *rt, struct err *err)
-{
-	return each_table(rt, settle, false, err);
 }
 
 /* ---- rings ---------------------------------------------------------------------------------- */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Tasks: each is cloned by its parent with its old number (clone3(2), set_tid), the root by the
- * coordinator. A task's memory stands before its children are cloned.
+ * coordinator. A task's memory stands before its children are cloned. Tasks that stand in line in
+ * the image and whose parents are complete are a wave: their memories are made at the same time.
  *
  * Sessions cannot be joined, only inherited or begun. So children of the session in which their
  * parent was born are cloned before the parent begins its own; children of a session whose leader
@@ -23,6 +24,9 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+
+#define BROOD_MAX 256 /* children that are cloned by one batch */
+#define WAVE_MAX  256 /* tasks whose memory is made at the same time */
 
 /* ---- bookkeeping ---------------------------------------------------------------------------- */
 
@@ -61,7 +65,7 @@ static int add_task(struct rtree *rt, struct rtask *parent, const Cpx__Task *msg
 	t->msg = msg;
 	t->parent = parent;
 	t->pid = pid;
-	t->pidfd = t->mem_fd = t->uffd = -1;
+	t->pidfd = t->mem_fd = t->uffd = t->uffd_there = -1;
 	t->birth_sid = t->sid = parent ? parent->sid : rt->external_sid;
 	t->pgid = parent ? parent->pgid : rt->external_pgid;
 	rt->task[rt->n++] = t;
@@ -156,48 +160,91 @@ static uint64_t clone_flags(const struct rtask *parent, const struct rtask *t)
 	return flags;
 }
 
-static int clone_from(struct rtree *rt, struct rtask *parent, struct rtask *t, struct err *err)
+static void add_clone(struct rtree *rt, struct batch *b, const struct rtask *by, const struct rtask *t)
 {
-	struct batch b = rtask_batch(rt, parent);
-	struct clone_args a = {.flags = clone_flags(parent, t)};
-	int r, patience = PID_PATIENCE_MS;
-	pid_t pid = t->pid;
+	struct clone_args a = {.flags = clone_flags(by, t), .set_tid_size = 1};
 
 	a.exit_signal = t->msg ? t->msg->exit_signal : SIGCHLD;
-	a.set_tid = batch_in(&b, &pid, sizeof(pid));
-	a.set_tid_size = 1;
-	BATCH_CALL(&b, SYS_clone3, batch_in(&b, &a, sizeof(a)), sizeof(a), 0, 0, 0,
+	a.set_tid = batch_in(b, &t->pid, sizeof(t->pid));
+	BATCH_CALL(b, SYS_clone3, batch_in(b, &a, sizeof(a)), sizeof(a), 0, 0, 0,
 		   mailbox_lane_remote(&rt->box, t->thread[0].lane));
-	do
-		r = rtask_run(rt, parent, &b, err);
-	while (r == 0 && may_try_again(batch_ret(&b, 0), pid, &patience));
-	if (r < 0)
-		return r;
-	if (batch_ret(&b, 0) < 0)
-		return clone_failed(t, batch_ret(&b, 0), err);
-	return born(rt, t, err);
 }
 
-/* ---- one task ------------------------------------------------------------------------------- */
-
-static int own_memory(struct rtree *rt, struct rtask *t, struct err *err)
+/* Its number may not be free yet. */
+static int clone_again(struct rtree *rt, struct rtask *by, struct rtask *t, struct err *err)
 {
+	struct batch b = rtask_batch(rt, by);
+	int patience = PID_PATIENCE_MS, r = 0;
+	pid_t result = -EEXIST;
+
+	add_clone(rt, &b, by, t);
+	while (r == 0 && may_try_again(result, t->pid, &patience)) {
+		r = rtask_run(rt, by, &b, err);
+		result = batch_ret(&b, 0);
+	}
+	if (r < 0)
+		return r;
+	t->is_alive = result > 0;
+	return result < 0 ? clone_failed(t, result, err) : 0;
+}
+
+/* These tasks, the last of the tree so far, are cloned by one. What is made must be known, before anything
+ * else can fail, for only then it is killed in the end. */
+static int clone_all(struct rtree *rt, struct rtask *by, struct rtask *const *t, size_t n, struct err *err)
+{
+	struct batch b = rtask_batch(rt, by);
 	int r;
 
+	for (size_t i = 0; i < n; i++)
+		add_clone(rt, &b, by, t[i]);
+	r = rtask_run(rt, by, &b, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n; i++)
+		t[i]->is_alive = batch_ret(&b, i) > 0;
+	for (size_t i = 0; i < n && r == 0; i++) {
+		if (batch_ret(&b, i) == -EEXIST)
+			r = clone_again(rt, by, t[i], err);
+		else if (batch_ret(&b, i) < 0)
+			r = clone_failed(t[i], batch_ret(&b, i), err);
+	}
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = born(rt, t[i], err);
+	return r;
+}
+
+/* ---- memory --------------------------------------------------------------------------------- */
+
+/* Whose memory it has. True: its own, which is still to be made. */
+static bool settle_memory(struct rtree *rt, struct rtask *t)
+{
 	if (!t->msg || t->msg->state == CPX__TASK__STATE__ZOMBIE) {
 		t->mm_owner = t->parent ? t->parent->mm_owner : t;
 		t->mm = t->parent ? t->parent->mm : NULL;
-		return 0;
+		return false;
 	}
 	t->mm = image_mm(rt->image, t->msg->mm);
-	if (t->parent && t->parent->mm == t->mm && t->parent->msg) {
-		t->mm_owner = t->parent->mm_owner;
-		return 0;
-	}
-	t->mm_owner = t;
-	r = layout_apply(rt, t, err);
-	return r < 0 ? r : pagein_mm(rt, t, err);
+	t->mm_owner = t->parent && t->parent->mm == t->mm && t->parent->msg ? t->parent->mm_owner : t;
+	return t->mm_owner == t;
 }
+
+/* All of these have been cloned, so their parents are complete. */
+static int make_memories(struct rtree *rt, struct rtask *const *task, size_t n, struct err *err)
+{
+	_cleanup_free_ struct rtask **own = calloc(n, sizeof(struct rtask *));
+	size_t nown = 0;
+	int r;
+
+	if (!own)
+		return err_nomem(err);
+	for (size_t i = 0; i < n; i++)
+		if (settle_memory(rt, task[i]))
+			own[nown++] = task[i];
+	r = layout_apply(rt, own, nown, err);
+	return r < 0 ? r : pagein_mms(rt, own, nown, err);
+}
+
+/* ---- one task ------------------------------------------------------------------------------- */
 
 static int one_call(struct rtree *rt, struct rtask *t, const char *what, const uint64_t arg[7],
 		    struct err *err)
@@ -244,40 +291,45 @@ static int make_subreaper(struct rtree *rt, struct rtask *t, bool on, struct err
 
 /* ---- children ------------------------------------------------------------------------------- */
 
-static int grow_child(struct rtree *rt, struct rtask *by, struct rtask *parent,
-		      const Cpx__Task *msg, struct err *err)
-{
-	struct rtask *t = NULL;
-	int r = add_task(rt, by, msg, msg->pid, &t, err);
-
-	if (r < 0)
-		return r;
-	t->mm_owner = t;
-	r = clone_from(rt, by, t, err);
-	t->parent = parent; /* of which the stand-in, if it is one, has the memory */
-	return r;
-}
-
 static bool is_child(const Cpx__Task *c, const struct rtask *t)
 {
 	return c->ppid == (uint32_t)t->pid && c->pid != (uint32_t)t->pid;
+}
+
+/* Clones the tasks from `first` on, which are new. */
+static int grow_new(struct rtree *rt, struct rtask *by, struct rtask *parent, size_t first, struct err *err)
+{
+	int r = first < rt->n ? clone_all(rt, by, rt->task + first, rt->n - first, err) : 0;
+
+	for (size_t i = first; i < rt->n; i++)
+		rt->task[i]->parent = parent; /* of which the stand-in, if it is one, has the memory */
+	return r;
 }
 
 /* Children whose session is sid, or who begin one themselves if leaders is set. */
 static int grow_children(struct rtree *rt, struct rtask *by, struct rtask *t, pid_t sid,
 			 bool leaders, struct err *err)
 {
+	size_t first = rt->n;
 	int r = 0;
 
 	for (size_t i = 0; i < rt->image->ntasks && r == 0; i++) {
 		const Cpx__Task *c = rt->image->task[i];
+		struct rtask *new = NULL;
 
-		if (!is_child(c, t) || rtree_find(rt, c->pid))
+		if (!is_child(c, t) || !(c->sid == c->pid ? leaders : c->sid == (uint32_t)sid) ||
+		    rtree_find(rt, c->pid))
 			continue;
-		if (c->sid == c->pid ? leaders : c->sid == (uint32_t)sid)
-			r = grow_child(rt, by, t, c, err);
+		if (rt->n - first == BROOD_MAX) {
+			r = grow_new(rt, by, t, first, err);
+			first = rt->n;
+		}
+		if (r == 0)
+			r = add_task(rt, by, c, c->pid, &new, err);
+		if (r == 0)
+			new->mm_owner = new;
 	}
-	return r;
+	return r < 0 ? r : grow_new(rt, by, t, first, err);
 }
 
 int rtree_stand_in(struct rtree *rt, struct rtask *t, pid_t pid, struct rtask **ret, struct err *err)
@@ -288,7 +340,7 @@ int rtree_stand_in(struct rtree *rt, struct rtask *t, pid_t pid, struct rtask **
 		return r;
 	(*ret)->mm_owner = t->mm_owner;
 	(*ret)->mm = t->mm;
-	return clone_from(rt, t, *ret, err);
+	return clone_all(rt, t, ret, 1, err);
 }
 
 static int grow_by_stand_in(struct rtree *rt, struct rtask *t, pid_t sid, struct err *err)
@@ -316,13 +368,13 @@ static int grow_ended_sessions(struct rtree *rt, struct rtask *t, struct err *er
 	return r;
 }
 
-/* Its memory, then its children, who do not run before they are given theirs. */
-static int grow_task(struct rtree *rt, struct rtask *t, struct err *err)
+/* The children of one whose memory stands; they do not run before they are given theirs. */
+static int grow_family(struct rtree *rt, struct rtask *t, struct err *err)
 {
 	bool leads = t->msg->sid == t->msg->pid;
-	int r = own_memory(rt, t, err);
+	int r = 0;
 
-	if (r == 0 && leads)
+	if (leads)
 		r = grow_children(rt, t, t, t->birth_sid, false, err);
 	if (r == 0 && leads)
 		r = begin_session(rt, t, err);
@@ -346,6 +398,24 @@ static int leave_our_session(struct rtree *rt, struct rtask *root, struct err *e
 	return r;
 }
 
+/* As many tasks from i on, in the order of the image, as have been cloned. */
+static int grow_wave(struct rtree *rt, size_t *i, struct err *err)
+{
+	struct rtask *wave[WAVE_MAX];
+	size_t n = 0;
+	int r;
+
+	while (n < WAVE_MAX && *i < rt->image->ntasks &&
+	       (wave[n] = rtree_find(rt, rt->image->task[*i]->pid)))
+		n++, ++*i;
+	if (!n)
+		return err_set(err, -EBADMSG, "task %u comes before its parent", rt->image->task[*i]->pid);
+	r = make_memories(rt, wave, n, err);
+	for (size_t k = 0; k < n && r == 0; k++)
+		r = grow_family(rt, wave[k], err);
+	return r;
+}
+
 int rtree_grow(struct rtree *rt, struct err *err)
 {
 	const Cpx__Task *msg = image_task(rt->image, rt->image->info->root_pid);
@@ -359,7 +429,7 @@ int rtree_grow(struct rtree *rt, struct err *err)
 	if (r == 0)
 		r = leave_our_session(rt, root, err);
 	/* In the order of the image, which is that of the memory in it. */
-	for (size_t i = 0; i < rt->image->ntasks && r == 0; i++)
-		r = grow_task(rt, rtree_find(rt, rt->image->task[i]->pid), err);
+	for (size_t i = 0; i < rt->image->ntasks && r == 0;)
+		r = grow_wave(rt, &i, err);
 	return r;
 }

@@ -403,12 +403,20 @@ static int drop_own_rseq(struct remote *r, struct err *err)
 	return ret;
 }
 
-static int apply(struct remote *r, struct rtask *t, const Cpx__Mm *old, struct err *err)
+static int prepare(const struct rtree *rt, struct rtask *t, const Cpx__Mm *old, struct err *err)
 {
-	bool stay = specials_stay(t);
-	int ret = 0;
+	if (old ? find_kept(old, t->mm, &t->kept) < 0 : keep_stock(rt, &t->kept) < 0)
+		return err_nomem(err);
+	return inherit_specials(rt, t, err);
+}
 
-	if (!t->parent)
+static int apply(struct remote *r, struct rtask *t, struct err *err)
+{
+	const Cpx__Mm *old = t->parent ? t->parent->mm : NULL;
+	int ret = prepare(r->rt, t, old, err);
+	bool stay = specials_stay(t);
+
+	if (ret == 0 && !t->parent)
 		ret = drop_own_rseq(r, err);
 	if (ret == 0 && !stay)
 		ret = park_specials(r, t, err);
@@ -420,24 +428,12 @@ static int apply(struct remote *r, struct rtask *t, const Cpx__Mm *old, struct e
 		ret = place_specials(r, t, err);
 	if (ret == 0 && old)
 		ret = protect_kept(r, t, old, err);
-	return ret < 0 ? ret : remote_flush(r, err);
+	return ret;
 }
 
-int layout_apply(struct rtree *rt, struct rtask *t, struct err *err)
+int layout_apply(struct rtree *rt, struct rtask *const *task, size_t n, struct err *err)
 {
-	const Cpx__Mm *old = t->parent ? t->parent->mm : NULL;
-	_cleanup_free_ struct remote *r = malloc(sizeof(*r));
-	int ret;
-
-	if (!r)
-		return err_nomem(err);
-	if (old ? find_kept(old, t->mm, &t->kept) < 0 : keep_stock(rt, &t->kept) < 0)
-		return err_nomem(err);
-	ret = inherit_specials(rt, t, err);
-	if (ret < 0)
-		return ret;
-	remote_begin(r, rt, t);
-	return apply(r, t, old, err);
+	return remote_each(rt, task, n, apply, NULL, err);
 }
 
 /* ---- finishing ------------------------------------------------------------------------------ */
@@ -518,19 +514,19 @@ static int set_mm(struct remote *r, struct rtask *t, struct err *err)
 			   PR_SET_MM_MAP, batch_in(&r->b, &m, sizeof(m)), sizeof(m), 0);
 }
 
-int layout_finish(struct rtree *rt, struct rtask *t, struct err *err)
+static int finish(struct remote *r, struct rtask *t, struct err *err)
 {
-	_cleanup_free_ struct remote *r = malloc(sizeof(*r));
-	int ret;
+	int ret = set_mm(r, t, err);
 
-	if (!r)
-		return err_nomem(err);
-	remote_begin(r, rt, t);
-	ret = set_mm(r, t, err);
 	if (ret == 0)
 		ret = install_guards(r, t->mm, err);
 	for (size_t i = 0; i < t->mm->n_vma && ret == 0; i++)
 		if (!is_ring(t->mm->vma[i]))
 			ret = advise(r, t->mm->vma[i], err);
-	return ret < 0 ? ret : remote_flush(r, err);
+	return ret;
+}
+
+int layout_finish(struct rtree *rt, struct rtask *const *task, size_t n, struct err *err)
+{
+	return remote_each(rt, task, n, finish, NULL, err);
 }

@@ -138,41 +138,33 @@ static int register_vma(struct rtask *t, const Cpx__Vma *v, struct err *err)
 	return r < 0 ? r : register_piece(t, at, v->end, err);
 }
 
-/* In the task itself, then taken over: a userfaultfd belongs to the mm that makes it. */
-static int make_uffd(struct rtree *rt, struct rtask *t, struct err *err)
+/* In the task itself, then taken over: a userfaultfd belongs to the mm that makes it. Faults of the kernel on
+ * these pages do not happen: nothing runs there before they are filled. */
+static int make_uffd(struct remote *r, struct rtask *t, struct err *err)
 {
-	struct batch b = rtask_batch(rt, t);
-	struct uffdio_api api = {.api = UFFD_API};
-	int r, fd;
+	return REMOTE_CALL(r, NULL, err, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+}
 
-	/* Faults of the kernel on these pages do not happen: nothing runs there before they are filled. */
-	BATCH_CALL(&b, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
-	r = rtask_run(rt, t, &b, err);
-	if (r < 0)
-		return r;
-	fd = batch_ret(&b, 0);
-	if (fd < 0)
+static int take_uffd(struct remote *r, struct rtask *t, struct err *err)
+{
+	struct uffdio_api api = {.api = UFFD_API};
+	int ret = 0;
+
+	if (batch_ret(&r->b, 0) < 0)
 		return 0; /* not to be had here: written by /proc/PID/mem */
-	t->uffd = syscall(SYS_pidfd_getfd, t->pidfd, fd, 0);
+	t->uffd_there = batch_ret(&r->b, 0);
+	t->uffd = syscall(SYS_pidfd_getfd, t->pidfd, t->uffd_there, 0);
 	if (t->uffd < 0)
 		return err_sys(err, -errno, "cannot take over the userfaultfd");
 	if (ioctl(t->uffd, UFFDIO_API, &api) < 0)
 		return err_sys(err, -errno, "cannot set up userfaultfd");
-	b = rtask_batch(rt, t);
-	BATCH_CALL(&b, SYS_close, fd);
-	return rtask_run(rt, t, &b, err);
-}
-
-static int start_uffd(struct rtree *rt, struct rtask *t, struct err *err)
-{
-	int r = make_uffd(rt, t, err);
-
-	for (size_t i = 0; i < t->mm->n_vma && r == 0 && t->uffd >= 0; i++)
+	for (size_t i = 0; i < t->mm->n_vma && ret == 0; i++)
 		if (t->mm->vma[i]->kind == CPX__VMA__KIND__ANON)
-			r = register_vma(t, t->mm->vma[i], err);
-	return r;
+			ret = register_vma(t, t->mm->vma[i], err);
+	return ret;
 }
 
+/* Ours; the task's own, until finish_task(), keeps nothing back but what nobody touches. */
 static void end_uffd(struct rtask *t)
 {
 	if (t->uffd >= 0)
@@ -238,47 +230,69 @@ static bool is_private(const struct rtask *t, uint64_t addr)
 	return false;
 }
 
-static int drop_stale(struct rtree *rt, struct rtask *t, struct err *err)
+static int drop_stale(struct remote *r, struct rtask *t, struct err *err)
 {
-	_cleanup_free_ struct remote *r = malloc(sizeof(*r));
 	size_t own = 0;
 	int ret = 0;
 
-	if (!r)
-		return err_nomem(err);
-	remote_begin(r, rt, t);
 	for (size_t i = 0; i < t->kept.n && ret == 0; i++)
 		if (is_private(t, t->kept.r[i].addr))
 			ret = zap_kept(r, t, &t->kept.r[i], &own, err);
-	return ret < 0 ? ret : remote_flush(r, err);
+	return ret;
+}
+
+static int finish_task(struct remote *r, struct rtask *t, struct err *err)
+{
+	int ret = 0;
+
+	if (t->uffd_there >= 0)
+		ret = REMOTE_CALL(r, "close the userfaultfd", err, SYS_close, t->uffd_there);
+	t->uffd_there = -1;
+	return ret == 0 && t->parent ? drop_stale(r, t, err) : ret;
 }
 
 /* ---- from a file: by index, with workers ------------------------------------------------------ */
 
+/* The chunks of one object. */
+struct share {
+	struct rtask *t; /* whose memory it is; NULL: shared memory */
+	uint32_t object;
+	size_t next, end; /* chunks */
+	uint64_t bytes;
+};
+
 struct job {
 	struct rtree *rt;
-	struct rtask *t; /* NULL: an object's chunks */
-	size_t next, end; /* chunks */
-	uint32_t object;
-	uint64_t done;
+	struct share *share;
+	size_t n, at;
 	pthread_mutex_t lock;
 	int ret;
 	struct err err;
 };
 
-static bool take_chunk(struct job *j, size_t *ret)
+static const struct chunk_ref *next_of(const struct rtree *rt, struct share *s)
 {
-	bool is_taken = false;
+	while (s->next < s->end) {
+		const struct chunk_ref *c = &rt->image->chunk[s->next++];
+
+		if (c->object == s->object)
+			return c;
+	}
+	return NULL;
+}
+
+static const struct chunk_ref *take_chunk(struct job *j, struct rtask **ret_task)
+{
+	const struct chunk_ref *c = NULL;
 
 	pthread_mutex_lock(&j->lock);
-	while (!is_taken && j->ret == 0 && j->next < j->end) {
-		const struct chunk_ref *c = &j->rt->image->chunk[j->next];
-
-		is_taken = c->object == j->object;
-		*ret = j->next++;
+	while (!c && j->ret == 0 && j->at < j->n) {
+		*ret_task = j->share[j->at].t;
+		c = next_of(j->rt, &j->share[j->at]);
+		j->at += !c;
 	}
 	pthread_mutex_unlock(&j->lock);
-	return is_taken;
+	return c;
 }
 
 static void job_failed(struct job *j, int ret, const struct err *err)
@@ -291,7 +305,7 @@ static void job_failed(struct job *j, int ret, const struct err *err)
 	pthread_mutex_unlock(&j->lock);
 }
 
-static int do_chunk(struct job *j, const struct chunk_ref *c, void *buf, struct err *err)
+static int do_chunk(struct job *j, struct rtask *t, const struct chunk_ref *c, void *buf, struct err *err)
 {
 	int r = 0;
 
@@ -300,7 +314,8 @@ static int do_chunk(struct job *j, const struct chunk_ref *c, void *buf, struct 
 	if (r < 0)
 		return r;
 	__atomic_add_fetch(&j->rt->filled, c->data_len, __ATOMIC_RELAXED);
-	return j->t ? fill_one(j->t, c, buf, err) : objects_fill(&j->rt->ctx, c, buf, err);
+	r = t ? fill_one(t, c, buf, err) : objects_fill(&j->rt->ctx, c, buf, err);
+	return r < 0 && t ? rtask_context(t, err) : r;
 }
 
 static void *worker(void *arg)
@@ -308,11 +323,12 @@ static void *worker(void *arg)
 	struct job *j = arg;
 	struct err err = ERR_INIT;
 	_cleanup_free_ void *buf = malloc(CHUNK_MAX);
-	size_t i;
+	const struct chunk_ref *c;
+	struct rtask *t = NULL;
 	int r = buf ? 0 : err_nomem(&err);
 
-	while (r == 0 && take_chunk(j, &i))
-		r = do_chunk(j, &j->rt->image->chunk[i], buf, &err);
+	while (r == 0 && (c = take_chunk(j, &t)))
+		r = do_chunk(j, t, c, buf, &err);
 	if (r < 0)
 		job_failed(j, r, &err);
 	return NULL;
@@ -337,41 +353,80 @@ static int run_job(struct job *j, uint64_t bytes, struct err *err)
 	return j->ret;
 }
 
-/* The span of chunks of one object, and their bytes. Chunks are grouped by object in the file. */
-static uint64_t find_chunks(const struct image *im, uint32_t object, size_t *ret_first, size_t *ret_end)
+/* Chunks are grouped by object in the file. */
+static struct share find_share(const struct image *im, struct rtask *t, uint32_t object)
 {
-	uint64_t bytes = 0;
+	struct share s = {.t = t, .object = object, .next = im->nchunks};
 
-	*ret_first = im->nchunks;
-	*ret_end = 0;
 	for (size_t i = 0; i < im->nchunks; i++) {
 		if (im->chunk[i].object != object)
 			continue;
-		*ret_first = MIN(*ret_first, i);
-		*ret_end = i + 1;
-		bytes += im->chunk[i].data_len;
+		s.next = MIN(s.next, i);
+		s.end = i + 1;
+		s.bytes += im->chunk[i].data_len;
 	}
-	return bytes;
+	return s;
 }
 
-static int fill_by_index(struct rtree *rt, struct rtask *t, uint32_t object, struct err *err)
+static int note_share(const struct rtree *rt, const struct share *s, struct err *err)
 {
-	struct job j = {.rt = rt, .t = t, .object = object};
-	uint64_t bytes = find_chunks(rt->image, object, &j.next, &j.end);
-	int r = 0;
+	struct share all = *s;
+	const struct chunk_ref *c;
 
-	if (j.next >= j.end)
-		return 0;
-	if (t && t->uffd < 0 && bytes >= UFFD_WORTH)
-		r = start_uffd(rt, t, err);
-	for (size_t i = j.next; i < j.end && r == 0 && t; i++)
-		if (rt->image->chunk[i].object == object && note_pages(t, &rt->image->chunk[i]) < 0)
-			r = err_nomem(err);
+	while ((c = next_of(rt, &all)))
+		if (note_pages(s->t, c) < 0)
+			return err_nomem(err);
+	return 0;
+}
+
+/* Those with much to be filled get a userfaultfd. */
+static int start_uffds(struct rtree *rt, const struct share *share, size_t n, struct err *err)
+{
+	_cleanup_free_ struct rtask **task = calloc(n + 1, sizeof(struct rtask *));
+	size_t ntasks = 0;
+
+	if (!task)
+		return err_nomem(err);
+	for (size_t i = 0; i < n; i++)
+		if (share[i].bytes >= UFFD_WORTH && share[i].t->uffd < 0)
+			task[ntasks++] = share[i].t;
+	return remote_each(rt, task, ntasks, make_uffd, take_uffd, err);
+}
+
+static int fill_shares(struct rtree *rt, struct share *share, size_t n, struct err *err)
+{
+	struct job j = {.rt = rt, .share = share, .n = n};
+	uint64_t bytes = 0;
+	int r = start_uffds(rt, share, n, err);
+
+	for (size_t i = 0; i < n && r == 0; i++) {
+		bytes += share[i].bytes;
+		r = note_share(rt, &share[i], err);
+	}
 	if (r == 0)
 		r = run_job(&j, bytes, err);
-	if (t)
-		end_uffd(t);
+	for (size_t i = 0; i < n; i++)
+		end_uffd(share[i].t);
 	return r;
+}
+
+static int fill_by_index(struct rtree *rt, struct rtask *const *task, size_t n, struct err *err)
+{
+	_cleanup_free_ struct share *share = calloc(n + 1, sizeof(*share));
+
+	if (!share)
+		return err_nomem(err);
+	for (size_t i = 0; i < n; i++)
+		share[i] = find_share(rt->image, task[i], task[i]->mm->id);
+	return fill_shares(rt, share, n, err);
+}
+
+static int fill_object_by_index(struct rtree *rt, uint32_t object, struct err *err)
+{
+	struct share s = find_share(rt->image, NULL, object);
+	struct job j = {.rt = rt, .share = &s, .n = 1};
+
+	return s.next < s.end ? run_job(&j, s.bytes, err) : 0;
 }
 
 /* ---- from a pipe: in its order ---------------------------------------------------------------- */
@@ -410,8 +465,8 @@ static int fill_by_stream(struct rtree *rt, struct rtask *t, uint32_t object, st
 	int r = 0;
 
 	while ((r = next_chunk(rt, err)) == 0 && rt->pending.object == object) {
-		if (t && t->uffd < 0 && rt->pending.data_len == CHUNK_MAX)
-			r = start_uffd(rt, t, err);
+		if (t && t->uffd_there < 0 && rt->pending.data_len == CHUNK_MAX)
+			r = remote_each(rt, &t, 1, make_uffd, take_uffd, err);
 		if (r == 0)
 			r = take_pending(rt, t, err);
 		if (r < 0)
@@ -419,22 +474,29 @@ static int fill_by_stream(struct rtree *rt, struct rtask *t, uint32_t object, st
 	}
 	if (t)
 		end_uffd(t);
-	return r == -ENODATA ? 0 : r;
+	return r == -ENODATA ? 0 : r < 0 && t ? rtask_context(t, err) : r;
+}
+
+static int fill_in_order(struct rtree *rt, struct rtask *const *task, size_t n, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = fill_by_stream(rt, task[i], task[i]->mm->id, err);
+	return r;
 }
 
 /* ---- what the engine calls -------------------------------------------------------------------- */
-
-static int fill_all(struct rtree *rt, struct rtask *t, uint32_t object, struct err *err)
-{
-	return rt->stream ? fill_by_stream(rt, t, object, err) : fill_by_index(rt, t, object, err);
-}
 
 int pagein_objects(struct rtree *rt, struct err *err)
 {
 	int r = 0;
 
-	for (size_t i = 0; i < rt->image->nobjects && r == 0; i++)
-		r = fill_all(rt, NULL, rt->image->object[i]->id, err);
+	for (size_t i = 0; i < rt->image->nobjects && r == 0; i++) {
+		uint32_t id = rt->image->object[i]->id;
+
+		r = rt->stream ? fill_by_stream(rt, NULL, id, err) : fill_object_by_index(rt, id, err);
+	}
 	return r;
 }
 
@@ -449,22 +511,39 @@ static int note_stock(struct rtask *t, const struct page_ranges *pages, struct e
 	return 0;
 }
 
-int pagein_mm(struct rtree *rt, struct rtask *t, struct err *err)
+static int open_memory(struct rtask *t, struct err *err)
 {
 	char path[32];
-	int r;
 
 	snprintf(path, sizeof(path), "/proc/%d/mem", t->pid);
 	t->mem_fd = open(path, O_RDWR | O_CLOEXEC);
-	if (t->mem_fd < 0)
-		return err_sys(err, -errno, "cannot open %s", path);
-	r = fill_all(rt, t, t->mm->id, err);
-	if (r == 0 && !t->parent && rt->stock)
-		r = note_stock(t, &rt->stock->pages, err);
-	if (r < 0)
-		return rtask_context(t, err);
-	qsort(t->pages.r, t->pages.n, sizeof(*t->pages.r), by_addr);
-	return t->parent ? drop_stale(rt, t, err) : 0;
+	if (t->mem_fd >= 0)
+		return 0;
+	err_sys(err, -errno, "cannot open %s", path);
+	return rtask_context(t, err);
+}
+
+int pagein_fill(struct rtree *rt, struct rtask *const *task, size_t n, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = open_memory(task[i], err);
+	if (r == 0)
+		r = rt->stream ? fill_in_order(rt, task, n, err) : fill_by_index(rt, task, n, err);
+	for (size_t i = 0; i < n && r == 0; i++)
+		if (!task[i]->parent && rt->stock)
+			r = note_stock(task[i], &rt->stock->pages, err);
+	for (size_t i = 0; i < n; i++)
+		qsort(task[i]->pages.r, task[i]->pages.n, sizeof(struct page_range), by_addr);
+	return r;
+}
+
+int pagein_mms(struct rtree *rt, struct rtask *const *task, size_t n, struct err *err)
+{
+	int r = pagein_fill(rt, task, n, err);
+
+	return r < 0 ? r : remote_each(rt, task, n, finish_task, NULL, err);
 }
 
 int pagein_end(struct rtree *rt, struct err *err)

@@ -95,13 +95,16 @@ static int stage_settle_objects(struct rtree *rt, struct err *err)
 
 static int stage_finish_layout(struct rtree *rt, struct err *err)
 {
-	int r = 0;
+	_cleanup_free_ struct rtask **owner = calloc(rt->n + 1, sizeof(struct rtask *));
+	size_t n = 0;
 
-	for (size_t i = 0; i < rt->n && r == 0; i++)
+	if (!owner)
+		return err_nomem(err);
+	for (size_t i = 0; i < rt->n; i++)
 		if (rt->task[i]->msg && rt->task[i]->mm_owner == rt->task[i] &&
 		    rt->task[i]->msg->state != CPX__TASK__STATE__ZOMBIE)
-			r = layout_finish(rt, rt->task[i], err);
-	return r;
+			owner[n++] = rt->task[i];
+	return layout_finish(rt, owner, n, err);
 }
 
 /* From memory and descriptors to the registers, for some of the tasks. */

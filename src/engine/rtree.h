@@ -51,6 +51,7 @@ struct rtask {
 	struct special *special;  /* vvar and vdso mappings, where they are now */
 	size_t nspecials;
 	int mem_fd, uffd;
+	int uffd_there; /* the task's own descriptor of uffd; -1: it has none */
 };
 
 struct special {
@@ -95,19 +96,36 @@ int rtask_context(const struct rtask *t, struct err *err);
 int rtask_exit(struct rtree *rt, struct rtask *t, int code, struct err *err);
 int rtask_wait_end(const struct rtask *t, struct err *err);
 struct rtask *rtree_find(const struct rtree *rt, pid_t pid);
-/* Calls of a task's first thread that must succeed, gathered into batches. `what` completes the
- * message "cannot <what>"; NULL: the result does not matter. */
+
+/* ---- remote.c: batches of many tasks at once ---- */
+
+/* Calls of a task's first thread that must succeed. `what` completes the message "cannot <what>"; NULL: the
+ * result does not matter. */
 struct remote {
 	struct rtree *rt;
 	struct rtask *t;
 	struct batch b;
 	const char *what[LANE_CALLS];
 };
-void remote_begin(struct remote *r, struct rtree *rt, struct rtask *t);
+typedef int remote_fn(struct remote *r, struct rtask *t, struct err *err);
+/* `gather` adds the calls of each task; they run in all tasks at the same time (but what fills a batch runs at
+ * once). `look` (may be NULL) sees the results in r->b. */
+int remote_each(struct rtree *rt, struct rtask *const *task, size_t n, remote_fn *gather,
+		remote_fn *look, struct err *err);
 int remote_call(struct remote *r, const char *what, uint64_t nr, const uint64_t arg[6], struct err *err);
 #define REMOTE_CALL(r, what, err, nr, ...) \
 	remote_call((r), (what), (nr), (const uint64_t[6]){__VA_ARGS__}, (err))
-int remote_flush(struct remote *r, struct err *err);
+
+/* The same for lists that may fill many batches: `add` adds calls from *cursor (0 at first) on and returns 1 when
+ * there are more; `check` looks at the results of those that were added from `from` on. */
+struct round_ops {
+	int (*add)(struct rtree *rt, struct rtask *t, struct batch *b, size_t *cursor,
+		   struct err *err);
+	int (*check)(struct rtree *rt, struct rtask *t, const struct batch *b, size_t from,
+		     struct err *err);
+};
+int rtask_rounds(struct rtree *rt, struct rtask *const *task, size_t n, const struct round_ops *ops,
+		 struct err *err);
 
 /* Kills and reaps all that was created. */
 void rtree_abort(struct rtree *rt);
@@ -123,21 +141,24 @@ int rtree_grow(struct rtree *rt, struct err *err);
 /* A child of t with this number that shares nothing with the image. */
 int rtree_stand_in(struct rtree *rt, struct rtask *t, pid_t pid, struct rtask **ret, struct err *err);
 
-/* layout.c: gives t (just cloned; parent NULL: still with the coordinator's mappings) the mappings
- * of its mm. Private mappings that its parent has alike are kept, for their pages. */
-int layout_apply(struct rtree *rt, struct rtask *t, struct err *err);
+/* layout.c: gives tasks (just cloned; parent NULL: still with the coordinator's mappings) the mappings
+ * of their mms. Private mappings that the parent has alike are kept, for their pages. */
+int layout_apply(struct rtree *rt, struct rtask *const *task, size_t n, struct err *err);
 /* Where the coordinator's vvar and vdso are, which the root will have at first. */
 struct proc_vmas;
 int layout_note_specials(struct rtree *rt, const struct proc_vmas *own, struct err *err);
 /* Protections, madvise(2), locks, names, and PR_SET_MM, when all children are cloned. */
-int layout_finish(struct rtree *rt, struct rtask *t, struct err *err);
+int layout_finish(struct rtree *rt, struct rtask *const *task, size_t n, struct err *err);
 /* Is the page at addr in an anonymous mapping that was made for t (not kept from its parent)? Lowers
  * *end to where the answer changes within the mapping. */
 bool layout_is_fresh(const struct rtask *t, uint64_t addr, uint64_t *end);
 
 /* pagein.c */
 int pagein_objects(struct rtree *rt, struct err *err);
-int pagein_mm(struct rtree *rt, struct rtask *t, struct err *err);
+/* The pages of tasks whose mappings stand and whose parents are complete; in the order of the image. */
+int pagein_mms(struct rtree *rt, struct rtask *const *task, size_t n, struct err *err);
+/* The same without running anything in them: for the calling process itself, too, which has its uffd already. */
+int pagein_fill(struct rtree *rt, struct rtask *const *task, size_t n, struct err *err);
 int pagein_end(struct rtree *rt, struct err *err);
 
 /* family.c: process groups, stand-ins that end, zombies that end. */

@@ -230,12 +230,13 @@ static int own_uffd(const struct stock *s)
 static int fill(struct rtree *rt, struct stock *s, const Cpx__Task *msg, const Cpx__Mm *mm, struct err *err)
 {
 	struct rtask self = {.msg = msg, .pid = getpid(), .pidfd = -1, .mm = mm, .mm_owner = &self,
-			     .mem_fd = -1, .uffd = own_uffd(s)};
+			     .mem_fd = -1, .uffd = own_uffd(s), .uffd_there = -1};
+	struct rtask *task = &self;
 	const struct image *whole = rt->image;
 	int r;
 
 	rt->image = &s->view[INSIDE];
-	r = pagein_mm(rt, &self, err);
+	r = pagein_fill(rt, &task, 1, err);
 	rt->image = whole;
 	if (self.mem_fd >= 0)
 		close(self.mem_fd);

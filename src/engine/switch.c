@@ -57,24 +57,28 @@ static int wait_event_stop(pid_t tid, struct err *err)
 	return r;
 }
 
-static int step_to_syscall_stop(pid_t tid, struct err *err)
+static int go_to_syscall_stop(pid_t tid, struct err *err)
 {
-	int status, r;
-
 	if (ptrace(PTRACE_SYSCALL, tid, 0, 0) < 0)
 		return err_sys(err, -errno, "cannot step thread %d", tid);
-	r = wait_stop(tid, &status, err);
+	return 0;
+}
+
+static int wait_syscall_stop(pid_t tid, struct err *err)
+{
+	int status, r = wait_stop(tid, &status, err);
+
 	if (r == 0 && WSTOPSIG(status) != (SIGTRAP | 0x80))
 		return err_set(err, -EPROTO, "thread %d stopped oddly (status %#x)", tid, status);
 	return r;
 }
 
 /* From a system call stop to an event stop, without an instruction between. */
-static int back_to_event_stop(pid_t tid, struct err *err)
+static int go_to_event_stop(pid_t tid, struct err *err)
 {
 	if (ptrace(PTRACE_INTERRUPT, tid, 0, 0) < 0 || ptrace(PTRACE_CONT, tid, 0, 0) < 0)
 		return err_sys(err, -errno, "cannot interrupt thread %d", tid);
-	return wait_event_stop(tid, err);
+	return 0;
 }
 
 static int setup_call(struct rtree *rt, const struct rthread *th, uint64_t nr, const uint64_t arg[6],
@@ -168,41 +172,96 @@ static int shorten(struct rtree *rt, struct rtask *t, const struct rthread *th, 
 	return 0;
 }
 
-/* regs: the image's, completed. */
-static int sleep_again(struct rtree *rt, struct rtask *t, const struct rthread *th,
-		       struct arch_regs *regs, struct sleep_call *c, struct err *err)
+/* ---- one thread, in steps ------------------------------------------------------------------- */
+
+/* A thread on its way out. Its steps are made by all threads together, so that all are under way while one is waited for. */
+struct leaver {
+	struct rtask *t;
+	struct rthread *th;
+	struct arch_regs regs; /* the image's, completed */
+	struct sleep_call call;
+	bool sleeps;  /* enters `call` again */
+	bool unmaps;  /* the mailbox, as the last one of its mm */
+};
+
+static int load_regs(struct rtree *rt, struct leaver *l, struct err *err)
 {
-	struct arch_regs now;
-	int r = shorten(rt, t, th, c, err);
+	const Cpx__Thread *msg = l->th->msg;
 
-	if (r == 0)
-		r = setup_call(rt, th, c->nr, c->arg, err);
-	if (r == 0)
-		r = step_to_syscall_stop(th->tid, err);
-	if (r == 0)
-		r = back_to_event_stop(th->tid, err);
-	if (r == 0)
-		r = arch_get_regs(th->tid, &now, err);
-	/* Over already, or what it waits for is there: that is its result. */
-	if (r == 0 && arch_restart_code(&now) != -ERESTART_RESTARTBLOCK)
-		arch_finish_syscall(regs, arch_call_result(&now));
-	return r;
-}
-
-static int complete_regs(struct rtree *rt, struct rtask *t, const struct rthread *th,
-			 struct arch_regs *regs, struct err *err)
-{
-	struct sleep_call c;
-
-	if (arch_restart_code(regs) != -ERESTART_RESTARTBLOCK)
+	if (msg->gp_regs.len != sizeof(l->regs.gp))
+		return err_set(err, -EBADMSG, "the registers have %zu bytes", msg->gp_regs.len);
+	memcpy(&l->regs.gp, msg->gp_regs.data, sizeof(l->regs.gp));
+	if (arch_restart_code(&l->regs) != -ERESTART_RESTARTBLOCK)
 		return 0;
-	if (is_relative_sleep(regs, &c))
-		return sleep_again(rt, t, th, regs, &c, err);
-	arch_rewind_syscall(regs); /* an absolute time, or none: the same arguments will do */
+	l->sleeps = is_relative_sleep(&l->regs, &l->call);
+	if (!l->sleeps) /* an absolute time, or none: the same arguments will do */
+		arch_rewind_syscall(&l->regs);
 	return 0;
 }
 
-/* ---- one thread ----------------------------------------------------------------------------- */
+static int sleep_enter(struct rtree *rt, struct leaver *l, struct err *err)
+{
+	int r;
+
+	if (!l->sleeps)
+		return 0;
+	r = shorten(rt, l->t, l->th, &l->call, err);
+	if (r == 0)
+		r = setup_call(rt, l->th, l->call.nr, l->call.arg, err);
+	return r < 0 ? r : go_to_syscall_stop(l->th->tid, err);
+}
+
+static int sleep_interrupt(struct rtree *rt, struct leaver *l, struct err *err)
+{
+	int r = l->sleeps ? wait_syscall_stop(l->th->tid, err) : 0;
+
+	return r == 0 && l->sleeps ? go_to_event_stop(l->th->tid, err) : r;
+}
+
+static int sleep_result(struct rtree *rt, struct leaver *l, struct err *err)
+{
+	struct arch_regs now;
+	int r = l->sleeps ? wait_event_stop(l->th->tid, err) : 0;
+
+	if (r == 0 && l->sleeps)
+		r = arch_get_regs(l->th->tid, &now, err);
+	/* Over already, or what it waits for is there: that is its result. */
+	if (r == 0 && l->sleeps && arch_restart_code(&now) != -ERESTART_RESTARTBLOCK)
+		arch_finish_syscall(&l->regs, arch_call_result(&now));
+	return r;
+}
+
+static int unmap_enter(struct rtree *rt, struct leaver *l, struct err *err)
+{
+	int r;
+
+	if (!l->unmaps)
+		return 0;
+	r = setup_call(rt, l->th, SYS_munmap, (const uint64_t[6]){rt->hole, rt->hole_size}, err);
+	return r < 0 ? r : go_to_syscall_stop(l->th->tid, err);
+}
+
+static int unmap_run(struct rtree *rt, struct leaver *l, struct err *err)
+{
+	int r = l->unmaps ? wait_syscall_stop(l->th->tid, err) : 0;
+
+	return r == 0 && l->unmaps ? go_to_syscall_stop(l->th->tid, err) : r;
+}
+
+static int unmap_result(struct rtree *rt, struct leaver *l, struct err *err)
+{
+	struct arch_regs regs;
+	int r;
+
+	if (!l->unmaps)
+		return 0;
+	r = wait_syscall_stop(l->th->tid, err);
+	if (r == 0)
+		r = arch_get_regs(l->th->tid, &regs, err);
+	if (r == 0 && arch_call_result(&regs) < 0)
+		r = err_sys(err, (int)arch_call_result(&regs), "cannot unmap the mailbox");
+	return r < 0 ? r : go_to_event_stop(l->th->tid, err);
+}
 
 static int set_xstate(const struct rthread *th, struct err *err)
 {
@@ -215,22 +274,6 @@ static int set_xstate(const struct rthread *th, struct err *err)
 	return arch_set_xstate(th->tid, x, err);
 }
 
-static int unmap_hole(struct rtree *rt, const struct rthread *th, struct err *err)
-{
-	struct arch_regs regs;
-	int r = setup_call(rt, th, SYS_munmap, (const uint64_t[6]){rt->hole, rt->hole_size}, err);
-
-	if (r == 0)
-		r = step_to_syscall_stop(th->tid, err);
-	if (r == 0)
-		r = step_to_syscall_stop(th->tid, err);
-	if (r == 0)
-		r = arch_get_regs(th->tid, &regs, err);
-	if (r == 0 && arch_call_result(&regs) < 0)
-		r = err_sys(err, (int)arch_call_result(&regs), "cannot unmap the mailbox");
-	return r < 0 ? r : back_to_event_stop(th->tid, err);
-}
-
 static int finish_attributes(struct rtree *rt, struct rtask *t, struct rthread *th, struct err *err)
 {
 	int r = 0;
@@ -241,26 +284,37 @@ static int finish_attributes(struct rtree *rt, struct rtask *t, struct rthread *
 	return r;
 }
 
-static int switch_thread(struct rtree *rt, struct rtask *t, struct rthread *th, bool is_last,
-			 struct err *err)
+static int set_state(struct rtree *rt, struct leaver *l, struct err *err)
 {
-	uint64_t mask = th->msg->sigmask;
-	struct arch_regs regs;
+	uint64_t mask = l->th->msg->sigmask;
+	int r = l->unmaps ? wait_event_stop(l->th->tid, err) : 0;
+
+	if (r == 0)
+		r = set_xstate(l->th, err);
+	if (r == 0)
+		r = arch_set_regs(l->th->tid, &l->regs, err);
+	if (r == 0 && ptrace(PTRACE_SETSIGMASK, l->th->tid, sizeof(mask), &mask) < 0)
+		r = err_sys(err, -errno, "cannot set the signal mask");
+	return r < 0 ? r : finish_attributes(rt, l->t, l->th, err);
+}
+
+/* Nobody needs the mailbox any more when the first one unmaps it. */
+static int (*const leave_steps[])(struct rtree *rt, struct leaver *l, struct err *err) = {
+	load_regs,   sleep_enter, sleep_interrupt, sleep_result,
+	unmap_enter, unmap_run,	  unmap_result,	   set_state,
+};
+
+static int leave(struct rtree *rt, struct leaver *l, size_t n, struct err *err)
+{
 	int r = 0;
 
-	if (th->msg->gp_regs.len != sizeof(regs.gp))
-		return err_set(err, -EBADMSG, "the registers have %zu bytes", th->msg->gp_regs.len);
-	memcpy(&regs.gp, th->msg->gp_regs.data, sizeof(regs.gp));
-	r = complete_regs(rt, t, th, &regs, err);
-	if (r == 0 && is_last)
-		r = unmap_hole(rt, th, err);
-	if (r == 0)
-		r = set_xstate(th, err);
-	if (r == 0)
-		r = arch_set_regs(th->tid, &regs, err);
-	if (r == 0 && ptrace(PTRACE_SETSIGMASK, th->tid, sizeof(mask), &mask) < 0)
-		r = err_sys(err, -errno, "cannot set the signal mask");
-	return r < 0 ? r : finish_attributes(rt, t, th, err);
+	for (size_t k = 0; k < ARRAY_SIZE(leave_steps) && r == 0; k++)
+		for (size_t i = 0; i < n && r == 0; i++) {
+			r = leave_steps[k](rt, &l[i], err);
+			if (r < 0)
+				thread_context(l[i].t, l[i].th, err);
+		}
+	return r;
 }
 
 /* ---- all threads of the tasks that are wanted ------------------------------------------------- */
@@ -332,22 +386,30 @@ static bool is_mm_needed(const struct rtree *rt, const struct rtask *t)
 	return false;
 }
 
-static int switch_task(struct rtree *rt, struct rtask *t, struct err *err)
+static size_t add_leavers(struct rtree *rt, struct rtask *t, struct leaver *l)
 {
-	size_t last = t->nthreads - 1;
-	int r = 0;
+	size_t n = 0;
 
-	for (size_t k = 0; k < t->nthreads && r == 0; k++) {
-		struct rthread *th = &t->thread[k];
-
-		if (!th->is_seized)
-			continue;
-		r = switch_thread(rt, t, th, k == last && !is_mm_needed(rt, t), err);
-		if (r < 0)
-			return thread_context(t, th, err);
-	}
+	for (size_t k = 0; k < t->nthreads; k++)
+		if (t->thread[k].is_seized)
+			l[n].t = t, l[n++].th = &t->thread[k];
+	if (t->thread[t->nthreads - 1].is_seized)
+		l[n - 1].unmaps = !is_mm_needed(rt, t);
 	t->is_switched = true;
-	return r;
+	return n;
+}
+
+static int leave_all(struct rtree *rt, rtask_filter *want, const void *arg, struct err *err)
+{
+	_cleanup_free_ struct leaver *l = calloc(rt->next_lane + 1, sizeof(*l));
+	size_t n = 0;
+
+	if (!l)
+		return err_nomem(err);
+	for (size_t i = 0; i < rt->n; i++)
+		if (is_switchable(rt->task[i], want, arg))
+			n += add_leavers(rt, rt->task[i], l + n);
+	return leave(rt, l, n, err);
 }
 
 int switch_tasks(struct rtree *rt, rtask_filter *want, const void *arg, struct err *err)
@@ -360,10 +422,7 @@ int switch_tasks(struct rtree *rt, rtask_filter *want, const void *arg, struct e
 	for (size_t i = 0; i < rt->n && r == 0; i++)
 		if (is_switchable(rt->task[i], want, arg))
 			r = await_threads(&rt->ctx, rt->task[i], err);
-	for (size_t i = 0; i < rt->n && r == 0; i++)
-		if (is_switchable(rt->task[i], want, arg))
-			r = switch_task(rt, rt->task[i], err);
-	return r;
+	return r < 0 ? r : leave_all(rt, want, arg, err);
 }
 
 /* ---- letting go ------------------------------------------------------------------------------- */

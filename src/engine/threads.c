@@ -21,20 +21,6 @@ static void add_clone(struct rtree *rt, struct batch *b, const struct rthread *t
 		   mailbox_lane_remote(&rt->box, th->lane));
 }
 
-static int seize_clones(const struct rtree *rt, struct rtask *t, size_t first, const struct batch *b, struct err *err)
-{
-	for (unsigned i = 0; i < b->n; i++) {
-		struct rthread *th = &t->thread[first + i];
-
-		if (batch_ret(b, i) < 0)
-			return err_sys(err, (int)batch_ret(b, i), "cannot clone thread %d", th->tid);
-		if (ptrace(PTRACE_SEIZE, th->tid, 0, rt->trace_options) < 0)
-			return err_sys(err, -errno, "cannot trace the new thread %d", th->tid);
-		th->is_seized = true;
-	}
-	return 0;
-}
-
 static int open_lanes(struct rtree *rt, struct rtask *t, struct err *err)
 {
 	for (size_t i = 1; i < t->msg->n_thread; i++) {
@@ -50,32 +36,45 @@ static int open_lanes(struct rtree *rt, struct rtask *t, struct err *err)
 	return 0;
 }
 
-static int clone_threads(struct rtree *rt, struct rtask *t, struct err *err)
+/* The cursor counts the threads after the leader. */
+static int add_clones(struct rtree *rt, struct rtask *t, struct batch *b, size_t *cursor, struct err *err)
 {
-	size_t i = 1, first;
-	int r = open_lanes(rt, t, err);
-
-	while (r == 0 && i < t->nthreads) {
-		struct batch b = rtask_batch(rt, t);
-
-		for (first = i; i < t->nthreads && !batch_is_tight(&b, 4, 1024); i++)
-			add_clone(rt, &b, &t->thread[i]);
-		r = rtask_run(rt, t, &b, err);
-		if (r == 0)
-			r = seize_clones(rt, t, first, &b, err);
+	for (; *cursor + 1 < t->nthreads; ++*cursor) {
+		if (batch_is_tight(b, 4, 1024))
+			return 1;
+		add_clone(rt, b, &t->thread[*cursor + 1]);
 	}
-	return r;
+	return 0;
+}
+
+static int seize_clones(struct rtree *rt, struct rtask *t, const struct batch *b, size_t from,
+			struct err *err)
+{
+	for (unsigned i = 0; i < b->n; i++) {
+		struct rthread *th = &t->thread[from + 1 + i];
+
+		if (batch_ret(b, i) < 0)
+			return err_sys(err, (int)batch_ret(b, i), "cannot clone thread %d", th->tid);
+		if (ptrace(PTRACE_SEIZE, th->tid, 0, rt->trace_options) < 0)
+			return err_sys(err, -errno, "cannot trace the new thread %d", th->tid);
+		th->is_seized = true;
+	}
+	return 0;
 }
 
 int threads_clone(struct rtree *rt, struct err *err)
 {
+	static const struct round_ops ops = {add_clones, seize_clones};
+	_cleanup_free_ struct rtask **task = calloc(rt->n + 1, sizeof(struct rtask *));
+	size_t n = 0;
 	int r = 0;
 
+	if (!task)
+		return err_nomem(err);
 	for (size_t i = 0; i < rt->n && r == 0; i++)
 		if (rt->task[i]->msg && rt->task[i]->msg->n_thread > 1) {
-			r = clone_threads(rt, rt->task[i], err);
-			if (r < 0)
-				rtask_context(rt->task[i], err);
+			r = open_lanes(rt, rt->task[i], err);
+			task[n++] = rt->task[i];
 		}
-	return r;
+	return r < 0 ? r : rtask_rounds(rt, task, n, &ops, err);
 }
