@@ -501,7 +501,7 @@ static int open_new(struct image *im, struct err *err)
 	if (r < 0)
 		return r;
 	rewind_chunks(im);
-	im->chunk = im->stored + im->nearly;
+	im->chunk = im->stored ? im->stored + im->nearly : NULL;
 	im->nchunks = im->nstored - im->nearly;
 	return 0;
 }
@@ -550,7 +550,7 @@ static void free_chunks(struct image *im)
 	free(p->resolved);
 	free(p->pieces);
 	free(p->index);
-	if (im->chunk != im->stored + im->nearly)
+	if (im->stored && im->chunk != im->stored + im->nearly)
 		free(im->chunk);
 	free(im->stored);
 }
