@@ -63,6 +63,12 @@ struct cpx_progress {
 	void *data;
 };
 
+/* Where to look for images that deltas build on, if they are not where they were. */
+struct cpx_parents {
+	const char *const *file;
+	size_t n;
+};
+
 /* What stands, after a restore, for a pipe whose other end lay outside of the tree. */
 enum cpx_external { CPX_EXTERNAL_INHERIT, CPX_EXTERNAL_FILE, CPX_EXTERNAL_NULL };
 struct cpx_external_pipe {
@@ -106,6 +112,7 @@ struct cpx_restore_options {
 	const char *clone_id_file; /* where each finds its number */
 	int clone_signal; /* sent to each root once it runs */
 	const char *on_restore; /* command for sh(1), run before a tree goes on */
+	struct cpx_parents parents;
 	struct cpx_progress progress;
 };
 #define CPX_COPIES_MAX 10000
@@ -116,9 +123,10 @@ int cpx_restore(const struct cpx_restore_options *o, struct cpx_result *r);
  * nothing for longer than a freeze. */
 int cpx_check(const struct cpx_dump_options *o, struct cpx_result *r);
 
-/* Prints what an image holds. */
-int cpx_info(const char *file, bool json, FILE *out, struct cpx_result *r);
-int cpx_verify(const char *file, struct cpx_result *r);
+/* Prints what an image holds. parents may be NULL; one that is not found is said to be missing. */
+int cpx_info(const char *file, const struct cpx_parents *parents, bool json, FILE *out, struct cpx_result *r);
+/* Also the images that it builds on. */
+int cpx_verify(const char *file, const struct cpx_parents *parents, struct cpx_result *r);
 
 enum cpx_log_level { CPX_LOG_ERROR, CPX_LOG_WARN, CPX_LOG_INFO, CPX_LOG_DEBUG };
 typedef void cpx_log_fn(enum cpx_log_level level, const char *line, void *data);

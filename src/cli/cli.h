@@ -63,6 +63,15 @@ int clones_status(const struct cpx_result *r);
 json_t *clones_to_json(const struct cpx_restore_options *o, const struct cpx_result *r);
 /* Detached: the PIDs, a line each; else the table. */
 void clones_print(const struct cpx_restore_options *o, const struct cpx_result *r);
+/* --parent: files to look in for images that deltas build on. */
+struct cli_parents {
+	const char *file[1024];
+	size_t n;
+};
+#define CLI_PARENT_HELP "look there for an image that this one builds on; may be given again"
+/* 0, or -1 after a usage error. */
+int cli_add_parent(const struct cli_command *c, struct cli_parents *parents, const char *file);
+struct cpx_parents cli_parents(const struct cli_parents *parents);
 
 /* ---- pipes.c: --external-pipe ---- */
 

@@ -6,7 +6,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { KEY_PID = 256, KEY_PIDFILE, KEY_PIPE, KEY_CHANGED, KEY_COPIES, KEY_OUTPUT, KEY_ID, KEY_SIGNAL, KEY_HOOK };
+enum {
+	KEY_PID = 256, KEY_PIDFILE, KEY_PIPE, KEY_CHANGED, KEY_COPIES, KEY_OUTPUT, KEY_ID, KEY_SIGNAL, KEY_HOOK,
+	KEY_PARENT,
+};
 
 static const struct cli_option option[] = {
 	{'d', "detach", NULL, "print the PID of the new root on standard output and return"},
@@ -22,6 +25,7 @@ static const struct cli_option option[] = {
 	{KEY_ID, "clone-id-file", "FILE", "of copies: at this path each finds a file of its own with its number"},
 	{KEY_SIGNAL, "clone-signal", "SIG", "of copies: send this signal to each root once it runs"},
 	{KEY_HOOK, "on-restore", "COMMAND", "run a shell command in the namespaces of the tree before it goes on"},
+	{KEY_PARENT, "parent", "FILE", CLI_PARENT_HELP},
 	{'j', "jobs", "N", "fill memory with N threads (default: one a CPU)"},
 	{0},
 };
@@ -29,6 +33,7 @@ static const struct cli_option option[] = {
 struct options {
 	struct cpx_restore_options restore;
 	struct cli_pipes pipes;
+	struct cli_parents parents;
 	const char *changed[1024];
 };
 
@@ -97,6 +102,8 @@ static int set(void *data, int key, const char *arg)
 		return 0;
 	case KEY_PIPE:
 		return cli_add_pipe(&cmd_restore, &all->pipes, arg);
+	case KEY_PARENT:
+		return cli_add_parent(&cmd_restore, &all->parents, arg);
 	case KEY_CHANGED:
 		return add_changed(all, arg);
 	case KEY_COPIES:
@@ -195,6 +202,7 @@ static int run(const struct cli_command *self, int argc, char **argv)
 	o.restore.external_pipe = o.pipes.item;
 	o.restore.nexternal_pipes = o.pipes.n;
 	o.restore.allow_changed = o.changed;
+	o.restore.parents = cli_parents(&o.parents);
 	if (status == CLI_GO_ON)
 		status = restore(&o.restore, &common);
 	return status;

@@ -218,3 +218,18 @@ int cli_set_jobs(const struct cli_command *c, unsigned *ret, const char *text)
 	*ret = n;
 	return 0;
 }
+
+int cli_add_parent(const struct cli_command *c, struct cli_parents *parents, const char *file)
+{
+	if (parents->n == sizeof(parents->file) / sizeof(parents->file[0])) {
+		cli_usage_error(c, "--parent is given too often");
+		return -1;
+	}
+	parents->file[parents->n++] = file;
+	return 0;
+}
+
+struct cpx_parents cli_parents(const struct cli_parents *parents)
+{
+	return (struct cpx_parents){parents->file, parents->n};
+}

@@ -3,18 +3,21 @@
 #ifndef CPX_ENGINE_INFO_H
 #define CPX_ENGINE_INFO_H
 
-#include "image/image.h"
+#include "engine/parents.h"
 
 #include <stdio.h>
 
 struct info_totals {
 	uint64_t chunks[3];	  /* with bytes, by codec */
-	uint64_t bytes, stored;	  /* of memory in them; in the file */
+	uint64_t bytes, stored;	  /* of memory in all layers; in the file */
 	uint64_t inherited, zero; /* bytes of pages left out */
+	uint64_t before;	  /* of bytes: in other images; with a parent missing, in it or early */
 };
 
 struct info {
 	struct image *im;
+	struct parents parents;
+	struct err missing; /* why a parent could not be found, code 0: nothing is missing */
 	uint64_t size; /* of the file, 0 for a stream */
 	struct info_totals totals;
 	struct mm_bytes *mm_bytes; /* sorted by id; as many as there are mms */

@@ -71,15 +71,37 @@ static void print_id(FILE *out, const char *name, const uint8_t id[16])
 	fputs("\"", out);
 }
 
+/* Those that are found, the nearest first; "missing" if there should be one more. */
+static void print_parents(FILE *out, const struct info *info)
+{
+	const char *separator = "\n";
+
+	fputs(",\n \"parents\": [", out);
+	for (const struct image *im = info->im->parent; im; im = im->parent) {
+		const char *path = parents_path(&info->parents, im);
+		json_t *file = bytes_to_json((const uint8_t *)path, path ? strlen(path) : 0);
+
+		fprintf(out, "%s  {\"id\": \"", separator);
+		for (int i = 0; i < 16; i++)
+			fprintf(out, "%02x", im->id[i]);
+		fputs("\", \"file\": ", out);
+		json_dumpf(file, out, JSON_ENCODE_ANY);
+		fputs("}", out);
+		json_decref(file);
+		separator = ",\n";
+	}
+	fprintf(out, "],\n \"is_incomplete\": %s", info->missing.code ? "true" : "false");
+}
+
 static void print_totals(FILE *out, const struct info *info)
 {
 	const struct info_totals *t = &info->totals;
 
 	fprintf(out,
 		",\n \"memory\": {\"bytes\":%" PRIu64 ",\"stored\":%" PRIu64
-		",\"inherited\":%" PRIu64 ",\"zero\":%" PRIu64 ",\"raw_chunks\":%" PRIu64
+		",\"before\":%" PRIu64 ",\"inherited\":%" PRIu64 ",\"zero\":%" PRIu64 ",\"raw_chunks\":%" PRIu64
 		",\"lz4_chunks\":%" PRIu64 ",\"zstd_chunks\":%" PRIu64 "}",
-		t->bytes, t->stored, t->inherited, t->zero, t->chunks[CODEC_NONE],
+		t->bytes, t->stored, t->before, t->inherited, t->zero, t->chunks[CODEC_NONE],
 		t->chunks[CODEC_LZ4], t->chunks[CODEC_ZSTD]);
 }
 
@@ -89,9 +111,9 @@ static void print_chunks(FILE *out, const struct info *info)
 	if (!info->im->source->is_seekable)
 		return;
 	fputs(",\n \"chunks\": [", out);
-	for (size_t i = 0; i < info->im->nchunks; i++) {
+	for (size_t i = 0; i < info->im->nstored; i++) {
 		fputs(i ? ",\n  " : "\n  ", out);
-		print_chunk(out, &info->im->chunk[i]);
+		print_chunk(out, &info->im->stored[i]);
 	}
 	fputs("]", out);
 }
@@ -115,6 +137,7 @@ int info_print_json(const struct info *info, FILE *out, struct err *err)
 	fprintf(out, "{\"version\": %u", im->version);
 	print_id(out, "id", im->id);
 	print_id(out, "parent_id", im->parent_id);
+	print_parents(out, info);
 	if (info->size)
 		fprintf(out, ",\n \"size\": %" PRIu64, info->size);
 	fputs(",\n \"image\": ", out);

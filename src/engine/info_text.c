@@ -75,6 +75,26 @@ static void print_origin(const struct info *info, FILE *out)
 	}
 }
 
+/* One line for each image that this one builds on, as far as they are found. */
+static void print_parents(const struct info *info, FILE *out)
+{
+	for (const struct image *im = info->im->parent; im; im = im->parent) {
+		const char *path = parents_path(&info->parents, im);
+
+		fprintf(out, LABEL, im == info->im->parent ? "builds on" : "");
+		for (int i = 0; i < 16; i++)
+			fprintf(out, "%02x", im->id[i]);
+		fputs(", ", out);
+		print_string(out, path ? path : "?");
+		fputc('\n', out);
+	}
+	if (info->missing.code) {
+		fprintf(out, LABEL, "incomplete");
+		print_string(out, info->missing.msg);
+		fputc('\n', out);
+	}
+}
+
 /* ---- the tree ---- */
 
 struct tree_walk {
@@ -209,6 +229,9 @@ static void print_memory(const struct info *info, FILE *out)
 		fprintf(out, ", stored in %s (%.0f%%%s%s)", human_size(t->stored, stored),
 			100.0 * t->stored / t->bytes, t->chunks[CODEC_LZ4] ? ", lz4" : "",
 			t->chunks[CODEC_ZSTD] ? ", zstd" : "");
+	if (t->before)
+		fprintf(out, "; %s of it in %s", human_size(t->before, other),
+			info->missing.code ? "earlier layers" : "the images that it builds on");
 	if (t->inherited)
 		fprintf(out, "; %s shared copy-on-write with the parent",
 			human_size(t->inherited, other));
@@ -376,6 +399,7 @@ int info_print_text(const struct info *info, FILE *out, struct err *err)
 	int r;
 
 	print_origin(info, out);
+	print_parents(info, out);
 	r = print_tree(info, out, err);
 	if (r < 0)
 		return r;

@@ -12,6 +12,7 @@
 #include "engine/hook.h"
 #include "engine/host.h"
 #include "engine/nspace.h"
+#include "engine/parents.h"
 #include "engine/restoration.h"
 #include "engine/result.h"
 
@@ -207,38 +208,10 @@ static int run_stages(struct restoration *j, struct err *err)
 
 /* ---- preparing -------------------------------------------------------------------------------- */
 
-static int copy_stream(int from, int to, struct err *err)
-{
-	char buf[65536];
-	ssize_t n;
-
-	while ((n = read(from, buf, sizeof(buf))) > 0 || (n < 0 && errno == EINTR))
-		for (ssize_t at = 0, w; at < n; at += w) {
-			w = write(to, buf + at, n - at);
-			if (w < 0)
-				return err_sys(err, -errno, "cannot keep it in a temporary file");
-		}
-	return n < 0 ? err_sys(err, -errno, "cannot read it") : 0;
-}
-
-/* Clones read some of it again and again: *fd becomes a temporary file with all of it. */
-static int spool(struct source *s, int *fd, struct err *err)
-{
-	const char *dir = getenv("TMPDIR");
-	int file = open(dir ? dir : "/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	int r = file < 0 ? err_sys(err, -errno, "cannot make a temporary file") : copy_stream(*fd, file, err);
-
-	source_release(s);
-	close(*fd);
-	*fd = file;
-	if (r == 0 && lseek(file, 0, SEEK_SET) < 0)
-		r = err_sys(err, -errno, "cannot read the temporary file");
-	return r < 0 ? r : source_open_fd(s, file, err);
-}
-
 static int open_image(struct restoration *j, int *fd, struct err *err)
 {
-	const char *input = j->o->input;
+	const char *input = j->o->input, *name = strcmp(input, "-") ? input : "standard input";
+	struct parents parents = {.n = 0};
 	int r;
 
 	*fd = strcmp(input, "-") == 0 ? fcntl(j->o->in_fd, F_DUPFD_CLOEXEC, 0) : open(input, O_RDONLY | O_CLOEXEC);
@@ -246,10 +219,15 @@ static int open_image(struct restoration *j, int *fd, struct err *err)
 		return err_sys(err, -errno, "cannot open '%s'", input);
 	r = source_open_fd(&j->source, *fd, err);
 	if (r == 0 && j->o->copies && !j->source.is_seekable)
-		r = spool(&j->source, fd, err);
+		r = image_spool(&j->source, NULL, 0, err); /* clones read some of it again and again */
 	if (r == 0)
-		r = image_open(&j->source, NULL, &j->image, err);
-	return r < 0 ? err_context(err, "%s", strcmp(input, "-") ? input : "standard input"), r : 0;
+		r = parents_init(&parents, input, &j->o->parents, err);
+	if (r == 0)
+		r = image_open(&j->source, &parents.finder, &j->image, err);
+	parents_release(&parents);
+	if (r == -ENOLINK)
+		return refuse(&j->refusals, 0, NULL, name, "%s", err->msg);
+	return r < 0 ? err_context(err, "%s", name), r : 0;
 }
 
 static int open_terminal(const struct cpx_restore_options *o)
@@ -608,7 +586,7 @@ int cpx_restore(const struct cpx_restore_options *o, struct cpx_result *r)
 	j.rt.ctx.in_background = is_in_background(j.rt.ctx.tty_fd);
 	j.rt.ctx.proc_fd = -1;
 	ret = open_image(&j, &fd, &err);
-	if (ret == 0)
+	if (ret == 0 && !j.refusals.n)
 		ret = restore(&j, &err);
 	ret = result_set(r, ret, &err, &j.refusals);
 	attrs_restore_release(&j.rt.ctx);

@@ -112,6 +112,10 @@ void source_release(struct source *s);
 /* An empty file without a name, for what cannot be kept in memory. */
 int source_temporary(struct err *err);
 
+/* An image from a stream, of which the first n bytes have been read already, into an unlinked file,
+ * which takes its place. */
+int image_spool(struct source *s, const void *head, size_t n, struct err *err);
+
 /* ---- reader ---- */
 struct image {
 	uint32_t version;
@@ -175,6 +179,8 @@ struct parent_finder {
 int image_open(struct source *s, struct parent_finder *finder, struct image **ret, struct err *err);
 /* One file by itself: ->chunk is what it holds after the records, CHUNK_BEFORE and all. */
 int image_open_alone(struct source *s, struct image **ret, struct err *err);
+/* The id in its header, nothing else of it. */
+int image_peek_id(struct source *s, uint8_t ret[16], struct err *err);
 bool image_has_parent(const struct image *im); /* is recorded; it need not be needed */
 void image_free(struct image *im);
 Cpx__Task *image_task(const struct image *im, uint32_t pid);

@@ -415,6 +415,19 @@ static int read_header(struct image *im, uint8_t buf[HEADER_SIZE], struct err *e
 	return r < 0 ? r : image_read_head(im, err);
 }
 
+int image_peek_id(struct source *s, uint8_t ret[16], struct err *err)
+{
+	uint8_t buf[HEADER_SIZE];
+	struct format_header h;
+	int r = image_read_at(s, 0, buf, sizeof(buf), err);
+
+	if (r == 0)
+		r = format_get_header(buf, &h, err);
+	if (r == 0)
+		memcpy(ret, h.id, sizeof(h.id));
+	return r;
+}
+
 static int new_image(struct source *s, struct image **ret, struct err *err)
 {
 	struct image *im = calloc(1, sizeof(*im));

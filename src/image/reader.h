@@ -88,10 +88,6 @@ bool rings_are_sound(const struct image *im, const Cpx__File *f);
 /* Has every ring of asynchronous I/O its context? */
 bool rings_have_contexts(const Cpx__Mm *mm);
 
-/* spool.c: all of a stream, of which the first n bytes have been read already, into a file, which takes
- * its place. */
-int image_spool(struct source *s, const void *head, size_t n, struct err *err);
-
 /* reader.c: opens s as the parent of im, within what is left of its budget; takes s. */
 int reader_open_parent(struct source *s, struct image *im, struct err *err);
 

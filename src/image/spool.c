@@ -37,9 +37,11 @@ static int get(struct spool *p, uint8_t *data, size_t len, struct err *err)
 {
 	size_t n = MIN(len, p->buffered);
 
-	memcpy(data, p->head, n);
-	p->head += n;
-	p->buffered -= n;
+	if (n) {
+		memcpy(data, p->head, n);
+		p->head += n;
+		p->buffered -= n;
+	}
 	return n == len ? 0 : image_read_at(p->s, p->pos + n, data + n, len - n, err);
 }
 

@@ -25,7 +25,7 @@ static char *info(const char *file, bool json)
 	char *text;
 	FILE *out = open_memstream(&text, &size);
 
-	if (cpx_info(file, json, out, &r) < 0)
+	if (cpx_info(file, NULL, json, out, &r) < 0)
 		fail_msg("%s", r.error);
 	assert_int_equal(r.outcome, CPX_DONE);
 	assert_int_equal(r.tasks, 3);
@@ -163,7 +163,7 @@ static void test_deep_tree(void **state)
 	image_writer_free(w);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	FILE *out = fopen("/dev/null", "we");
-	assert_int_equal(cpx_info(path, false, out, &r), 0);
+	assert_int_equal(cpx_info(path, NULL, false, out, &r), 0);
 	assert_int_equal(r.tasks, DEPTH + 3);
 	fclose(out);
 	cpx_result_release(&r);
@@ -186,11 +186,56 @@ static void test_errors(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct cpx_result r = CPX_RESULT_INIT;
 
-		assert_true(cpx_verify(cases[i].file, &r) < 0);
+		assert_true(cpx_verify(cases[i].file, NULL, &r) < 0);
 		assert_int_equal(r.outcome, CPX_FAILED);
 		assert_string_equal(r.error, cases[i].error);
 		cpx_result_release(&r);
 	}
+}
+
+static void test_layers(void **state)
+{
+	_cleanup_free_ char *text = info(GOOD("delta"), false);
+
+	assert_has(text, "\nbuilds on   7468652062617365206f6620626f7468, " GOOD("base") "\n");
+	assert_has(text, "\nmemory      36 KiB, stored in 13 KiB");
+	assert_has(text, "; 12 KiB of it in the images that it builds on; 8.0 KiB shared");
+}
+
+static void check_missing(const char *file, const struct cpx_parents *parents, const char *why)
+{
+	struct cpx_result r = CPX_RESULT_INIT;
+	char line[300];
+
+	snprintf(line, sizeof(line), "%s: builds on image 7468652062617365206f6620626f7468, which is "
+		 "missing (%s; see --parent)", file, why);
+	assert_int_equal(cpx_verify(file, parents, &r), -ENOTSUP);
+	assert_int_equal(r.outcome, CPX_REFUSED);
+	assert_string_equal(r.refusal[0].text, line);
+	cpx_result_release(&r);
+}
+
+/* Alone, the delta can be looked at and nothing else. Elsewhere, its parent has to be named. */
+static void test_missing_parent(void **state)
+{
+	static const char *const named[] = {GOOD("lz4"), GOOD("base")};
+	const struct cpx_parents wrong = {named, 1}, right = {named, 2};
+	char folder[] = "/tmp/cpx-test-XXXXXX", path[64], line[300];
+	struct cpx_result r = CPX_RESULT_INIT;
+
+	assert_non_null(mkdtemp(folder));
+	snprintf(path, sizeof(path), "%s/delta", folder);
+	assert_int_equal(symlink(GOOD("delta"), path), 0);
+	_cleanup_free_ char *text = info(path, false);
+	assert_has(text, "\nincomplete  builds on image 7468652062617365206f6620626f7468, which is missing");
+	assert_has(text, "; 40 KiB of it in earlier layers");
+	snprintf(line, sizeof(line), "'%s/base.image': No such file or directory", folder);
+	check_missing(path, NULL, line);
+	check_missing(path, &wrong, "'" GOOD("lz4") "': is another image");
+	assert_int_equal(cpx_verify(path, &right, &r), 0);
+	cpx_result_release(&r);
+	unlink(path);
+	rmdir(folder);
 }
 
 static void test_full_output(void **state)
@@ -198,7 +243,7 @@ static void test_full_output(void **state)
 	struct cpx_result r = CPX_RESULT_INIT;
 	FILE *out = fopen("/dev/full", "we");
 
-	assert_true(cpx_info(GOOD("lz4"), true, out, &r) < 0);
+	assert_true(cpx_info(GOOD("lz4"), NULL, true, out, &r) < 0);
 	assert_int_equal(r.outcome, CPX_FAILED);
 	cpx_result_release(&r);
 	fclose(out);
@@ -208,6 +253,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_text),	     cmocka_unit_test(test_json),
+		cmocka_unit_test(test_layers),	     cmocka_unit_test(test_missing_parent),
 		cmocka_unit_test(test_hostile_text), cmocka_unit_test(test_deep_tree),
 		cmocka_unit_test(test_errors),	     cmocka_unit_test(test_full_output),
 	};
