@@ -87,6 +87,7 @@ struct cpx_dump_options {
 	enum cpx_compress compress;
 	int level;
 	unsigned workers;     /* 0: CPUs the caller may use */
+	uint64_t limit_rate;  /* bytes of image a second; 0: no limit */
 	uint64_t ghost_limit; /* bytes of one deleted but open file; 0: 1 GiB default */
 	const struct cpx_external_pipe *external_pipe; /* accepted, and what is recorded for the restore */
 	size_t nexternal_pipes;

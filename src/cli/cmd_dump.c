@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { KEY_KILL = 256, KEY_STOP, KEY_NO_CHILDREN, KEY_COMPRESS, KEY_GHOST_LIMIT, KEY_PIPE, KEY_UNIX };
+enum { KEY_KILL = 256, KEY_STOP, KEY_NO_CHILDREN, KEY_COMPRESS, KEY_GHOST_LIMIT, KEY_LIMIT_RATE, KEY_PIPE, KEY_UNIX };
 
 static const struct cli_option option[] = {
 	{'o', "output", "FILE",
@@ -15,6 +15,7 @@ static const struct cli_option option[] = {
 	{KEY_NO_CHILDREN, "no-children", NULL, "take the one process alone"},
 	{KEY_COMPRESS, "compress", "METHOD", "none, lz4 or zstd[:LEVEL] (default: lz4, into pipes zstd:1)"},
 	{'j', "jobs", "N", "compress with N threads (default: one a CPU)"},
+	{KEY_LIMIT_RATE, "limit-rate", "RATE", "write at most so many bytes a second, such as 50M"},
 	{KEY_GHOST_LIMIT, "ghost-limit", "SIZE",
 	 "largest deleted but open file that is stored (default: 1G)"},
 	{KEY_PIPE, "external-pipe", "WHAT",
@@ -77,6 +78,14 @@ static int set_ghost_limit(struct cpx_dump_options *o, const char *text)
 	return -1;
 }
 
+static int set_limit_rate(struct cpx_dump_options *o, const char *text)
+{
+	if (cli_parse_size(text, &o->limit_rate) == 0 && o->limit_rate > 0)
+		return 0;
+	cli_usage_error(&cmd_dump, "--limit-rate is bytes a second such as 50M, not '%s'", text);
+	return -1;
+}
+
 static int set(void *data, int key, const char *arg)
 {
 	struct options *all = data;
@@ -97,6 +106,8 @@ static int set(void *data, int key, const char *arg)
 		return set_compress(o, arg);
 	case 'j':
 		return cli_set_jobs(&cmd_dump, &o->workers, arg);
+	case KEY_LIMIT_RATE:
+		return set_limit_rate(o, arg);
 	case KEY_PIPE:
 		return cli_add_pipe(&cmd_dump, &all->pipes, arg);
 	case KEY_UNIX:

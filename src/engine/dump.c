@@ -151,6 +151,11 @@ static enum codec chosen_codec(enum cpx_compress c, bool is_file)
 	}
 }
 
+static int keep_pace(void *pace, uint64_t position, struct err *err)
+{
+	return pace_wait(pace, position, err);
+}
+
 static int start_writer(struct session *s, struct err *err)
 {
 	const struct cpx_dump_options *o = s->options;
@@ -159,7 +164,10 @@ static int start_writer(struct session *s, struct err *err)
 		.codec = chosen_codec(o->compress, s->output->is_file),
 		.level = o->level ? o->level : DEFAULT_LEVEL,
 		.page_aligned = s->output->is_file,
+		.pace = keep_pace,
+		.pace_arg = &s->pace,
 	};
+	pace_start(&s->pace, o->limit_rate);
 	return image_writer_new(s->output->fd, &s->format, &s->writer, err);
 }
 
@@ -226,6 +234,12 @@ static int write_mm(struct session *s, struct pageout *p, struct dump_mm *mm, st
 	return 0;
 }
 
+/* With a limit: some pieces a second, so that it is kept at any moment. */
+static uint64_t group_max(uint64_t rate)
+{
+	return rate ? MAX(ALIGN_DOWN(rate / 8, CHUNK_MAX), CHUNK_MAX) : 0;
+}
+
 static int write_pages(struct session *s, struct err *err)
 {
 	struct pageout p = {
@@ -233,6 +247,7 @@ static int write_pages(struct session *s, struct err *err)
 		.options = &s->format,
 		.out_fd = s->output->is_file && s->format.codec == CODEC_NONE ? s->output->fd : -1,
 		.workers = s->options->workers ? s->options->workers : count_cpus(),
+		.group_max = group_max(s->options->limit_rate),
 		.progress = report_progress,
 		.progress_data = s,
 	};

@@ -10,6 +10,7 @@
 #define CPX_ENGINE_SESSION_H
 
 #include "base/err.h"
+#include "base/pace.h"
 #include "cpx.h"
 #include "engine/accept.h"
 #include "engine/enter.h"
@@ -56,6 +57,7 @@ struct session {
 	bool must_repeat;     /* what was read before the freeze was not true any more */
 	bool is_twinned;      /* every mm has its twin */
 	struct image_writer_options format;
+	struct pace pace; /* of writing it */
 	struct image_writer *writer;
 	uint64_t started_ns; /* CLOCK_MONOTONIC */
 };

@@ -59,6 +59,9 @@ struct image_writer_options {
 	bool page_aligned; /* raw data of chunks starts on a page boundary (regular files) */
 	uint8_t parent_id[16]; /* of the image that a delta builds on, else 0 */
 	const uint8_t *id;     /* 16 bytes; NULL: random, as all but a copy of an image must have */
+	/* Called as the image gets longer, in the thread that writes: may wait, or fail. May be NULL. */
+	int (*pace)(void *arg, uint64_t position, struct err *err);
+	void *pace_arg;
 };
 
 /* Writes to fd (borrowed; a pipe will do) and puts the header out. */
@@ -74,7 +77,8 @@ int image_write_record(struct image_writer *w, enum record_type type, const Prot
 int image_write_chunk(struct image_writer *w, uint32_t object, enum chunk_kind kind,
 		      const struct extent *ext, unsigned n, const void *data, struct err *err);
 
-/* Compression apart from writing, for worker threads: thread-safe. A prepared chunk owns its bytes. */
+/* Compression apart from writing, for worker threads: thread-safe. Data that does not shrink is borrowed
+ * until the chunk is written or freed. */
 struct prepared_chunk;
 int image_prepare_chunk(const struct image_writer_options *o, uint32_t object, enum chunk_kind kind,
 			const struct extent *ext, unsigned n, const void *data,

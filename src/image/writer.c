@@ -48,7 +48,8 @@ struct image_writer {
 
 struct prepared_chunk {
 	struct chunk_ref ref;
-	void *stored;
+	void *stored;	  /* NULL: does not shrink ... */
+	const void *data; /* ... and is stored as it is, borrowed */
 	struct piece piece[];
 };
 
@@ -86,6 +87,11 @@ static void advance(struct iovec **v, int *n, size_t done)
 	}
 }
 
+static int keep_pace(const struct image_writer *w, struct err *err)
+{
+	return w->options.pace ? w->options.pace(w->options.pace_arg, w->pos, err) : 0;
+}
+
 /* Writes all of v at the writer's position. Changes v. */
 static int put(struct image_writer *w, struct iovec *v, int n, struct err *err)
 {
@@ -98,7 +104,7 @@ static int put(struct image_writer *w, struct iovec *v, int n, struct err *err)
 		w->pos += k;
 		advance(&v, &n, k);
 	}
-	return 0;
+	return keep_pace(w, err);
 }
 
 static int put_at(int fd, uint64_t pos, const uint8_t *p, size_t len, struct err *err)
@@ -445,13 +451,8 @@ int image_prepare_chunk(const struct image_writer_options *o, uint32_t object, e
 		r = encode(o, &c->ref, data, &c->stored, err);
 		if (r < 0)
 			return r;
-		if (!c->stored) { /* stays raw: keep a copy, data is the caller's */
-			c->stored = malloc(c->ref.data_len);
-			if (!c->stored)
-				return err_nomem(err);
-			memcpy(c->stored, data, c->ref.data_len);
-		}
 	}
+	c->data = data;
 	*ret = TAKE_PTR(c);
 	return 0;
 }
@@ -463,7 +464,7 @@ void image_prepared_free(struct prepared_chunk *c)
 
 int image_write_prepared(struct image_writer *w, struct prepared_chunk *c, struct err *err)
 {
-	int r = put_chunk(w, &c->ref, c->stored, err);
+	int r = put_chunk(w, &c->ref, c->stored ? c->stored : c->data, err);
 
 	free_prepared(&c);
 	return r;
@@ -488,7 +489,7 @@ int image_reserve_chunk(struct image_writer *w, uint32_t object, const struct ex
 	w->pos = c.data_offset + c.stored_len;
 	*ret_offset = c.data_offset;
 	*ret_handle = w->nentries - 1;
-	return 0;
+	return keep_pace(w, err);
 }
 
 int image_finish_chunk(struct image_writer *w, unsigned handle, uint64_t xxh3, struct err *err)

@@ -34,6 +34,7 @@ struct push {
 	struct page_source *from;
 	int fd; /* the twin's number of the file */
 	const struct push_ops *ops;
+	uint64_t group_bytes;
 	void *to;
 	struct hand hand[HANDS];
 	unsigned nhands;
@@ -306,7 +307,7 @@ static int take_all(struct push_group *g, struct err *err)
 /* Everything about the next group that can be known before a hand is free. */
 static int plan(struct push *u, struct push_group *g, struct err *err)
 {
-	int r = u->from->next(u->from, u->ops->group_bytes, &g->pages, err);
+	int r = u->from->next(u->from, u->group_bytes, &g->pages, err);
 
 	if (r == 0 && !u->ops->zero)
 		r = take_all(g, err);
@@ -371,7 +372,7 @@ static int step(struct push *u, struct hand *h, struct push_group *g, struct pus
 static void start_hands(struct push *u)
 {
 	const struct page_group *g = &u->group[0].pages;
-	bool is_large = g->bytes == u->ops->group_bytes || g->n == GROUP_RUNS;
+	bool is_large = g->bytes == u->group_bytes || g->n == GROUP_RUNS;
 	struct err err = ERR_INIT;
 
 	u->nhands = 1;
@@ -423,6 +424,7 @@ int page_push(struct pageout *p, struct twin *w, struct page_source *from, int r
 	u->from = from;
 	u->fd = remote_fd;
 	u->ops = ops;
+	u->group_bytes = p->group_max ? MIN(p->group_max, ops->group_bytes) : ops->group_bytes;
 	u->to = to;
 	r = push_all(u, err);
 	push_free(u);

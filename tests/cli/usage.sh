@@ -14,6 +14,7 @@ run cpx dump 1 --kill --stop
 run cpx dump 1 --compress=rar
 run cpx dump 1 --compress=zstd:99
 run cpx dump 1 --ghost-limit=many
+run cpx dump 1 --limit-rate=0
 run cpx dump 1 --external-pipe=stdout
 run cpx dump 1 --external-pipe=file:relative
 run cpx dump 1 --external-pipe=pipe:[x]=null

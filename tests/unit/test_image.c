@@ -331,20 +331,20 @@ struct preparing {
 	struct prepared_chunk *chunk[8];
 	const struct image_writer_options *o;
 	unsigned first;
+	uint8_t data[8][CPX_PAGE_SIZE]; /* borrowed by what does not shrink */
 };
 
 static void *prepare(void *arg)
 {
 	struct preparing *p = arg;
-	uint8_t buf[CPX_PAGE_SIZE];
 
 	for (unsigned i = 0; i < 8; i++) {
 		unsigned page = p->first + i;
 		struct extent e = {SAMPLE_HEAP + page * CPX_PAGE_SIZE, CPX_PAGE_SIZE};
 		struct err err = ERR_INIT;
 
-		sample_pages(page, 1, buf);
-		if (image_prepare_chunk(p->o, 1, CHUNK_DATA, &e, 1, buf, &p->chunk[i], &err) < 0)
+		sample_pages(page, 1, p->data[i]);
+		if (image_prepare_chunk(p->o, 1, CHUNK_DATA, &e, 1, p->data[i], &p->chunk[i], &err) < 0)
 			p->chunk[i] = NULL;
 	}
 	return NULL;
