@@ -117,6 +117,12 @@ void arch_jump_loop(uint64_t code, uint64_t lane, uint64_t sp) __attribute__((no
 /* What it is to be called with to set this descriptor (false: an empty one), ARCH_LDT_CALL_SIZE bytes. */
 bool arch_ldt_call(uint64_t descriptor, unsigned index, void *ret);
 
+/* Between two looks of a loop that waits for another processor. */
+static inline void arch_relax(void)
+{
+	__builtin_ia32_pause();
+}
+
 /* A program that does nothing: position-independent code, entered at its beginning. */
 const void *arch_idle_code(size_t *ret_size);
 #define ARCH_ELF_MACHINE EM_X86_64

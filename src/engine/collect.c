@@ -84,8 +84,7 @@ static int fill_from_stat(struct session *s, struct dump_task *d, int dir, struc
 static int fill_thread(struct session *s, struct dump_task *d, const struct tracee_thread *th,
 		       Cpx__Thread *m, struct err *err)
 {
-	_cleanup_close_ int dir = -1;
-	char comm[64];
+	const struct proc_status *status;
 	int ret;
 
 	m->tid = th->tid;
@@ -94,14 +93,12 @@ static int fill_thread(struct session *s, struct dump_task *d, const struct trac
 		return 0;
 	m->sigmask = th->sigmask;
 	m->asleep_ns = th->asleep_ns;
-	ret = proc_open(s->ctx.proc_fd, d->t->pid, th->tid, &dir, err);
-	if (ret == 0)
-		ret = proc_comm(dir, comm, sizeof(comm), err);
+	ret = attr_status(&s->ctx, d->t, th, &status, err);
 	if (ret < 0)
 		return ret;
 	if (msg_set_bytes(&m->gp_regs, &th->regs.gp, sizeof(th->regs.gp)) < 0 ||
 	    msg_set_bytes(&m->xstate, th->xstate->data, th->xstate->size) < 0 ||
-	    msg_set_bytes(&m->comm, comm, strlen(comm)) < 0)
+	    msg_set_bytes(&m->comm, status->comm, strlen(status->comm)) < 0)
 		return err_nomem(err);
 	return 0;
 }

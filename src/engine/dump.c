@@ -8,6 +8,7 @@
 #include "base/util.h"
 #include "engine/result.h"
 #include "engine/session.h"
+#include "res/attr.h"
 #include "res/preview.h"
 
 #include <sched.h>
@@ -23,6 +24,11 @@ enum { PASSING_TRIES = 40 };
 
 static int look_ahead(struct session *s, struct err *err)
 {
+	const struct attr_host *host;
+	int ret = attr_host(&s->ctx, &host, err);
+
+	if (ret < 0)
+		return ret;
 	landlock_prepare(&s->ctx, s->options->pid);
 	if (!s->is_exact)
 		preview_read(&s->ctx, s->options->pid, s->options->no_children);

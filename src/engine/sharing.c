@@ -124,21 +124,30 @@ static int check_thread(struct session *s, struct tracee *t, size_t i, struct er
 	return 0;
 }
 
+/*
+ * Some are the same in all threads: those of users and PIDs and the present one of time are for tasks with one
+ * thread to change, and for new tasks (kernel/user_namespace.c, userns_install; kernel/fork.c, copy_process;
+ * kernel/time/namespace.c, timens_install), and the mount namespace is for those to change who share their working
+ * folder with nobody (fs/namespace.c, mntns_install; kernel/fork.c, ksys_unshare); who has another folder than the
+ * speaker is refused anyway.
+ */
 struct namespace_kind {
 	const char *link, *name;
+	bool is_of_thread;
 	uint64_t ours; /* 0: this kernel has none */
 };
 
 static int check_namespaces(struct session *s, struct tracee *t, size_t thread,
 			    const struct namespace_kind *ns, size_t n, struct err *err)
 {
+	bool is_speaker = thread == tracee_speaker(t);
 	_cleanup_close_ int dir = -1;
 	int ret = proc_open(s->ctx.proc_fd, t->pid, t->thread[thread].tid, &dir, err);
 
 	for (size_t i = 0; i < n && ret == 0; i++) {
 		uint64_t theirs = 0;
 
-		if (!ns[i].ours)
+		if (!ns[i].ours || !(is_speaker || ns[i].is_of_thread))
 			continue;
 		ret = proc_ns_id(dir, ns[i].link, &theirs, err);
 		if (ret == -ESRCH) /* for_children, made by unshare(2) and still without a task */
@@ -185,14 +194,14 @@ int collect_sharing(struct session *s, struct err *err)
 {
 	struct namespace_kind ns[] = {
 		{"pid", "PID namespace"},
-		{"pid_for_children", "PID namespace of children"},
+		{"pid_for_children", "PID namespace of children", true},
 		{"mnt", "mount namespace"},
-		{"net", "network namespace"},
-		{"ipc", "IPC namespace"},
-		{"uts", "UTS namespace"},
+		{"net", "network namespace", true},
+		{"ipc", "IPC namespace", true},
+		{"uts", "UTS namespace", true},
 		{"user", "user namespace"},
 		{"time", "time namespace"},
-		{"time_for_children", "time namespace of children"},
+		{"time_for_children", "time namespace of children", true},
 	};
 	int ret = find_our_namespaces(s, ns, ARRAY_SIZE(ns), err);
 

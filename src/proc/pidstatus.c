@@ -25,6 +25,23 @@ static bool take_state(struct scan *s, const struct line *l, struct proc_status 
 	return true;
 }
 
+/* A name may begin with blanks. Two characters of it are written as two (fs/proc/array.c, proc_task_name). */
+static bool take_comm(struct scan *s, const struct line *l, struct proc_status *st)
+{
+	size_t n = 0;
+
+	while (s->p[-1] != ':')
+		s->p--;
+	scan_char(s, '\t');
+	for (; !scan_is_end(s) && n + 1 < sizeof(st->comm); s->p++) {
+		bool is_escaped = *s->p == '\\' && s->p + 1 < s->end;
+
+		s->p += is_escaped;
+		st->comm[n++] = is_escaped && *s->p == 'n' ? '\n' : *s->p;
+	}
+	return true;
+}
+
 static bool take_pid(struct scan *s, const struct line *l, struct proc_status *st)
 {
 	return scan_int(s, member_of(st, l));
@@ -113,6 +130,7 @@ static bool take_ns(struct scan *s, const struct line *l, struct proc_status *st
 #define R(key_, take_, member) {key_, take_, offsetof(struct proc_status, member), true}
 
 static const struct line lines[] = {
+	R("Name", take_comm, comm),
 	R("State", take_state, state),
 	L("Umask", take_octal, umask),
 	R("Tgid", take_pid, tgid),

@@ -82,6 +82,7 @@ int proc_stat_parse(const char *text, size_t len, struct proc_stat *ret);
 
 struct proc_status {
 	char state;
+	char comm[64];
 	unsigned umask;
 	pid_t tgid, pid, ppid, tracer_pid;
 	uid_t uid[4]; /* real, effective, saved, filesystem */

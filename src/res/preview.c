@@ -8,11 +8,14 @@
 
 #include "base/util.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 
 #define LARGE_PAGES                                                                                \
 	(16UL << 20 >> CPX_PAGE_SHIFT) /* below that, half a millisecond is not worth it */
+#define MANY_BYTES (12UL << 10)	       /* of /proc/PID/maps: a hundred mappings and more, likewise */
+#define MANY_TASKS 8		       /* for so many it is worth it, however small they are */
 
 struct seen_vma {
 	uint64_t start, end, vm_flags;
@@ -45,19 +48,35 @@ struct preview {
 
 /* ---- before the freeze ---- */
 
+/* Has more than MANY_BYTES to say about its mappings? A read gives a page of it. */
+static bool has_many_mappings(int dir)
+{
+	_cleanup_close_ int fd = -1;
+	char page[CPX_PAGE_SIZE];
+	size_t sum = 0;
+	ssize_t n = 1;
+
+	if (proc_open_file(dir, "maps", O_RDONLY, &fd, NULL) < 0)
+		return false;
+	for (; n > 0 && sum < MANY_BYTES; sum += n > 0 ? (size_t)n : 0)
+		n = read(fd, page, sizeof(page));
+	return sum >= MANY_BYTES;
+}
+
 static bool is_large(int dir)
 {
 	struct proc_stat st;
 
-	return proc_stat(dir, &st, NULL) == 0 && st.rss >= (int64_t)LARGE_PAGES;
+	return proc_stat(dir, &st, NULL) == 0 &&
+	       (st.rss >= (int64_t)LARGE_PAGES || has_many_mappings(dir));
 }
 
-static int look_at(struct preview *p, int proc_fd, pid_t pid)
+static int look_at(struct preview *p, int proc_fd, pid_t pid, bool is_one_of_many)
 {
 	_cleanup_close_ int dir = -1;
 	struct seen *s;
 
-	if (proc_open(proc_fd, pid, 0, &dir, NULL) < 0 || !is_large(dir))
+	if (proc_open(proc_fd, pid, 0, &dir, NULL) < 0 || !(is_one_of_many || is_large(dir)))
 		return 0;
 	if (grow(&p->seen, &p->max, p->n, sizeof(*p->seen)) < 0)
 		return -ENOMEM;
@@ -68,27 +87,43 @@ static int look_at(struct preview *p, int proc_fd, pid_t pid)
 	return 0;
 }
 
-static void look_below(struct preview *p, int proc_fd, pid_t pid)
-{
-	_cleanup_free_ pid_t *child = NULL;
-	size_t n = 0;
+struct pids {
+	pid_t *pid;
+	size_t n, max;
+};
 
-	if (look_at(p, proc_fd, pid) < 0 || proc_children_of(proc_fd, pid, &child, &n, NULL) < 0)
-		return;
-	for (size_t i = 0; i < n; i++)
-		look_below(p, proc_fd, child[i]);
+/* The tree as it is at this moment, parents first. */
+static int list_tree(struct pids *ps, int proc_fd, pid_t root, bool no_children)
+{
+	if (grow(&ps->pid, &ps->max, 0, sizeof(*ps->pid)) < 0)
+		return -ENOMEM;
+	ps->pid[ps->n++] = root;
+	for (size_t at = 0; !no_children && at < ps->n; at++) {
+		_cleanup_free_ pid_t *child = NULL;
+		size_t n = 0;
+
+		if (proc_children_of(proc_fd, ps->pid[at], &child, &n, NULL) < 0)
+			continue;
+		for (size_t i = 0; i < n; i++) {
+			if (grow(&ps->pid, &ps->max, ps->n, sizeof(*ps->pid)) < 0)
+				return -ENOMEM;
+			ps->pid[ps->n++] = child[i];
+		}
+	}
+	return 0;
 }
 
 void preview_read(struct dump_ctx *c, pid_t root, bool no_children)
 {
+	struct pids ps = {0};
+
 	if (!c->preview)
 		c->preview = calloc(1, sizeof(*c->preview));
-	if (!c->preview)
-		return;
-	if (no_children)
-		look_at(c->preview, c->proc_fd, root);
-	else
-		look_below(c->preview, c->proc_fd, root);
+	if (c->preview && list_tree(&ps, c->proc_fd, root, no_children) == 0)
+		for (size_t i = 0; i < ps.n; i++)
+			if (look_at(c->preview, c->proc_fd, ps.pid[i], ps.n >= MANY_TASKS) < 0)
+				break;
+	free(ps.pid);
 }
 
 /* ---- frozen ---- */

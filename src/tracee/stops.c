@@ -14,6 +14,7 @@
 #include <time.h>
 
 #define SYSCALL_STOP (SIGTRAP | 0x80)
+#define SPIN_NS	     50000 /* most stops come sooner than we would be woken */
 #define LOOK_MS	     10 /* how often a thread that does not stop is looked at */
 
 uint64_t monotonic_ns(void)
@@ -109,9 +110,15 @@ bool stop_is_zombie(pid_t tid)
  * (kernel/exit.c, delay_group_leader): a plain wait would not end. SIGCHLD tells of most stops at once. */
 static pid_t wait_or_see_dead(pid_t tid, int *status)
 {
+	uint64_t end = monotonic_ns() + SPIN_NS;
 	sigset_t saved;
 	pid_t r;
 
+	do {
+		r = wait_tid(tid, status, WNOHANG);
+	} while (r == 0 && monotonic_ns() < end);
+	if (r)
+		return r;
 	stops_watch(&saved);
 	while ((r = wait_tid(tid, status, WNOHANG)) == 0) {
 		if (!stops_sleep(LOOK_MS) && stop_is_zombie(tid)) {

@@ -59,6 +59,30 @@ static void test_stat(void **state)
 	assert_int_equal(st.exit_code, 0);
 }
 
+/* The same file with another name in it. */
+static void check_comm(const char *written, const char *comm)
+{
+	_cleanup_close_ int dir = open_recorded();
+	_cleanup_free_ char *text = NULL, *changed = NULL;
+	struct proc_status st;
+	size_t len;
+
+	assert_int_equal(proc_read(dir, "status", &text, &len, NULL), 0);
+	assert_true(asprintf(&changed, "Name:\t%s%s", written, strstr(text, "\nUmask:")) > 0);
+	assert_int_equal(proc_status_parse(changed, strlen(changed), &st), 0);
+	assert_string_equal(st.comm, comm);
+	proc_status_release(&st);
+}
+
+static void test_comm(void **state)
+{
+	check_comm("sh", "sh");
+	check_comm("", "");
+	check_comm(" \t a: b ", " \t a: b ");
+	check_comm("a\\nb\\\\n\\\\", "a\nb\\n\\");
+	check_comm("\\", "\\");
+}
+
 static void test_status(void **state)
 {
 	_cleanup_close_ int dir = open_recorded();
@@ -421,6 +445,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_stat),	    cmocka_unit_test(test_status),
+		cmocka_unit_test(test_comm),
 		cmocka_unit_test(test_maps),	    cmocka_unit_test(test_fdinfo),
 		cmocka_unit_test(test_fdinfo_kinds),
 		cmocka_unit_test(test_lists),	    cmocka_unit_test(test_timers),
