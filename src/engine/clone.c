@@ -9,7 +9,6 @@
 #include "engine/nspace.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -40,13 +39,6 @@ static void take_name(unsigned id)
 	prctl(PR_SET_NAME, name);
 }
 
-static bool is_nursery_there(int channel)
-{
-	struct pollfd p = {.fd = channel};
-
-	return poll(&p, 1, 0) == 0 || !(p.revents & (POLLHUP | POLLERR));
-}
-
 /* In the foreground the clones end with cpx; detached ones are on their own from here on. */
 static int let_go(struct restoration *j, int channel, struct err *err)
 {
@@ -54,7 +46,7 @@ static int let_go(struct restoration *j, int channel, struct err *err)
 	_cleanup_close_ int pidfd = fcntl(j->rt.task[0]->pidfd, F_DUPFD_CLOEXEC, 0);
 	int r = pidfd < 0 ? err_sys(err, -errno, "cannot duplicate the root's pidfd") : 0;
 
-	if (r == 0 && !is_nursery_there(channel))
+	if (r == 0 && !report_is_heard(channel))
 		r = err_set(err, -EPIPE, "cpx has gone");
 	if (r == 0 && j->o->detach)
 		r = nspace_survive(err);
@@ -85,8 +77,12 @@ static void reap_all(pid_t root, unsigned id, int channel)
 int clone_coordinate(struct restoration *j, unsigned id, int channel)
 {
 	struct report failed = {.what = REPORT_FAILED, .clone = id};
+	struct cpx_restore_options o = *j->o;
 	int r;
 
+	o.progress.update = NULL; /* many at a time would draw on each other */
+	j->rt.progress = NULL;
+	j->o = &o;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	take_name(id);
 	r = take_place(j, id, &failed.err);

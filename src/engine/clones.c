@@ -217,6 +217,8 @@ static int prepare(struct nursery *n, struct err *err)
 {
 	int r;
 
+	if (!report_is_heard(n->up))
+		return err_set(err, -EPIPE, "cpx has gone");
 	setsid(); /* what the terminal sends is for cpx to pass on */
 	if (n->sigfd >= 0)
 		close(n->sigfd);

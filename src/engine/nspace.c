@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -290,6 +291,13 @@ int report_receive(int channel, struct report *ret, int *ret_pidfd, struct err *
 		memcpy(ret_pidfd, CMSG_DATA(&c.hdr), sizeof(int));
 	*ret = got;
 	return 0;
+}
+
+bool report_is_heard(int channel)
+{
+	struct pollfd p = {.fd = channel};
+
+	return poll(&p, 1, 0) == 0 || !(p.revents & (POLLHUP | POLLERR));
 }
 
 int pidfd_to_pid(int pidfd, pid_t *ret, struct err *err)

@@ -41,6 +41,9 @@ int report_send(int channel, const struct report *r, int pidfd, struct err *err)
 /* *ret_pidfd -1 if none came. -EPIPE when the coordinator is gone. */
 int report_receive(int channel, struct report *ret, int *ret_pidfd, struct err *err);
 
+/* Is the other end still open? What we die with may have ended before we could ask for that. */
+bool report_is_heard(int channel);
+
 /* The PID behind a pidfd, as we see it. */
 int pidfd_to_pid(int pidfd, pid_t *ret, struct err *err);
 

@@ -108,7 +108,7 @@ def pss(pid):
 
 def check_detached():
     """PIDs as seen from outside; the memory is shared until it is written to."""
-    pids = [int(p) for p in cpx.run("restore", "image", "-d", "--copies=12", "--output-dir=detached").split()]
+    pids = [int(p) for p in cpx.run("restore", "image", "-d", "--copies=12", "--output-dir=detached", "--clone-id-file=id").split()]
     try:
         expect(len({os.readlink(f"/proc/{p}/ns/pid") for p in pids}), 12, "PID namespaces")
         expect([procs.is_alive(p) for p in pids], [True] * 12, "who runs")
@@ -133,10 +133,8 @@ def roots(cpx_pid):
     """Tasks that are out of the hands of cpx, whose parents are the clones' inits."""
     found = []
     for pid in procs.tree(cpx_pid)[1:]:
-        comm, status = procs.read(f"/proc/{pid}/comm").strip(), procs.read(f"/proc/{pid}/status")
-        if comm.startswith("cpx-clone-") and not os.listdir(f"/proc/{pid}/fd")[4:]:
+        if procs.read(f"/proc/{pid}/comm").startswith("cpx-clone-") and not os.listdir(f"/proc/{pid}/fd")[4:]:
             found += [c for c in procs.children(pid) if "TracerPid:\t0" in procs.read(f"/proc/{c}/status")]
-        del status
     return found
 
 
@@ -178,6 +176,8 @@ def check_stream():
     text = cpx.run("restore", "-", "--copies=2", stdin=r)
     expect(text.count("exit status 0"), 2, "ends")
     reader.wait()
+    expect(cpx.run("restore", "quiet", "--on-restore", "test $CPX_ROOT_PID = %d && ! [ $CPX_CLONE_ID ]" % p.pid), "", "one tree")
+    cpx.run("restore", "quiet", "--pid=new", "--on-restore", "exit 3", status=1)
 
 
 def main():
