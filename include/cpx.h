@@ -103,6 +103,7 @@ struct cpx_restore_options {
 	enum cpx_pids pids;
 	const char *pidfile;
 	unsigned workers;
+	bool lazy; /* let the tree run while its memory is still being filled */
 	const struct cpx_external_pipe *external_pipe; /* instead of what is recorded in the image */
 	size_t nexternal_pipes;
 	const char *const *allow_changed; /* files that may have changed since the dump */

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 enum {
-	KEY_PID = 256, KEY_PIDFILE, KEY_PIPE, KEY_CHANGED, KEY_COPIES, KEY_OUTPUT, KEY_ID, KEY_SIGNAL, KEY_HOOK,
-	KEY_PARENT,
+	KEY_PID = 256, KEY_PIDFILE, KEY_PIPE, KEY_CHANGED, KEY_LAZY, KEY_COPIES, KEY_OUTPUT, KEY_ID, KEY_SIGNAL,
+	KEY_HOOK, KEY_PARENT,
 };
 
 static const struct cli_option option[] = {
@@ -20,6 +20,7 @@ static const struct cli_option option[] = {
 	 "in place of pipes to outside the tree: inherit[:FD], file:/PATH or null"},
 	{KEY_CHANGED, "allow-changed", "FILE",
 	 "accept that this file has changed since the dump; may be given again"},
+	{KEY_LAZY, "lazy", NULL, "run at once, and fill memory while it runs (needs root)"},
 	{KEY_COPIES, "copies", "N", "make N trees of the image; return when all have ended, with a table"},
 	{KEY_OUTPUT, "output-dir", "DIR", "of copies: clone I writes into DIR/I: files that are open for it, outside pipes, terminals"},
 	{KEY_ID, "clone-id-file", "FILE", "of copies: at this path each finds a file of its own with its number"},
@@ -97,6 +98,9 @@ static int set(void *data, int key, const char *arg)
 		return 0;
 	case KEY_PID:
 		return set_pids(o, arg);
+	case KEY_LAZY:
+		o->lazy = true;
+		return 0;
 	case KEY_PIDFILE:
 		o->pidfile = arg;
 		return 0;
@@ -186,6 +190,8 @@ static int check_usage(const struct cpx_restore_options *o)
 		return cli_usage_error(&cmd_restore, "--output-dir, --clone-id-file and --clone-signal are for --copies");
 	if (o->copies && o->pids == CPX_PIDS_SAME)
 		return cli_usage_error(&cmd_restore, "each of --copies has a PID namespace of its own: not --pid=same");
+	if (o->copies && o->lazy)
+		return cli_usage_error(&cmd_restore, "--copies share their memory, which is filled before: not --lazy");
 	if (o->copies && o->pidfile)
 		return cli_usage_error(&cmd_restore, "--pidfile is for one tree; with --copies --detach prints all PIDs");
 	return CLI_GO_ON;

@@ -253,6 +253,12 @@ static int finish_task(struct remote *r, struct rtask *t, struct err *err)
 
 /* ---- from a file: by index, with workers ------------------------------------------------------ */
 
+/* Without what is left in the image until the tree runs. */
+static const struct chunk_ref *chunk_at(const struct rtree *rt, size_t i)
+{
+	return rt->lazy ? &rt->lazy->choice.rest[i] : &rt->image->chunk[i];
+}
+
 /* The chunks of one object. */
 struct share {
 	struct rtask *t; /* whose memory it is; NULL: shared memory */
@@ -273,9 +279,9 @@ struct job {
 static const struct chunk_ref *next_of(const struct rtree *rt, struct share *s)
 {
 	while (s->next < s->end) {
-		const struct chunk_ref *c = &rt->image->chunk[s->next++];
+		const struct chunk_ref *c = chunk_at(rt, s->next++);
 
-		if (c->object == s->object)
+		if (c->object == s->object && c->n)
 			return c;
 	}
 	return NULL;
@@ -354,12 +360,13 @@ static int run_job(struct job *j, uint64_t bytes, struct err *err)
 }
 
 /* Chunks are grouped by object in the file. */
-static struct share find_share(const struct image *im, struct rtask *t, uint32_t object)
+static struct share find_share(const struct rtree *rt, struct rtask *t, uint32_t object)
 {
+	const struct image *im = rt->image;
 	struct share s = {.t = t, .object = object, .next = im->nchunks};
 
 	for (size_t i = 0; i < im->nchunks; i++) {
-		if (im->chunk[i].object != object)
+		if (im->chunk[i].object != object || !chunk_at(rt, i)->n)
 			continue;
 		s.next = MIN(s.next, i);
 		s.end = i + 1;
@@ -417,13 +424,13 @@ static int fill_by_index(struct rtree *rt, struct rtask *const *task, size_t n, 
 	if (!share)
 		return err_nomem(err);
 	for (size_t i = 0; i < n; i++)
-		share[i] = find_share(rt->image, task[i], task[i]->mm->id);
+		share[i] = find_share(rt, task[i], task[i]->mm->id);
 	return fill_shares(rt, share, n, err);
 }
 
 static int fill_object_by_index(struct rtree *rt, uint32_t object, struct err *err)
 {
-	struct share s = find_share(rt->image, NULL, object);
+	struct share s = find_share(rt, NULL, object);
 	struct job j = {.rt = rt, .share = &s, .n = 1};
 
 	return s.next < s.end ? run_job(&j, s.bytes, err) : 0;

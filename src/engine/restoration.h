@@ -16,6 +16,7 @@ struct restoration {
 	struct refusals refusals;
 	struct external_rules external;
 	struct rtree rt;
+	struct lazy lazy;
 	struct terminal_state terminal;
 	char *output_dir; /* absolute; owned */
 };

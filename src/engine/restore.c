@@ -170,6 +170,7 @@ static const struct {
 	{"threads", threads_clone},
 	{"process groups", family_join_groups},
 	{"zombies", family_end_zombies},
+	{"missing memory", lazy_hand_over},
 	{"early attributes", stage_early},
 	{"shared memory", stage_settle_objects},
 	{"memory", stage_finish_layout},
@@ -324,7 +325,21 @@ static int prepare(struct restoration *j, struct err *err)
 	if (j->rt.ctx.proc_fd < 0)
 		return err_sys(err, -errno, "cannot open /proc");
 	r = plan_raise_nofile(&j->rt.ctx, err);
+	if (r == 0 && j->o->lazy)
+		r = lazy_check(!j->source.is_seekable, j->plan.new_user_ns, &j->refusals, err);
 	return r < 0 ? r : plan_check_resources(&j->rt.ctx, err);
+}
+
+/* The server of what comes later is made before all else: so it has nothing of the tree's. */
+static int prepare_lazy(struct restoration *j, struct err *err)
+{
+	if (!j->o->lazy)
+		return 0;
+	if (j->o->copies)
+		return err_set(err, -EINVAL, "copies are not filled lazily: they share their memory");
+	j->rt.lazy = &j->lazy;
+	return lazy_start(&j->lazy, j->image, strcmp(j->o->input, "-") ? j->o->input : "standard input",
+			  !j->o->detach, err);
 }
 
 /* ---- building, in the coordinator ------------------------------------------------------------ */
@@ -336,6 +351,7 @@ static void forget(struct restoration *j)
 	files_close_all(&j->rt.ctx);
 	objects_close_all(&j->rt.ctx);
 	rtree_release(&j->rt);
+	lazy_release(&j->lazy);
 }
 
 void restoration_abort(struct restoration *j)
@@ -364,8 +380,10 @@ int restoration_build(struct restoration *j, struct err *err)
 
 int restoration_let_go(struct restoration *j, struct err *err)
 {
-	int r = switch_release(&j->rt, is_going_on, NULL, err);
+	int r = lazy_commit(&j->lazy, err);
 
+	if (r == 0)
+		r = switch_release(&j->rt, is_going_on, NULL, err);
 	if (r < 0)
 		rtree_abort(&j->rt);
 	else
@@ -536,6 +554,7 @@ static int restore_inside(struct restoration *j, struct err *err)
 	if (!j->o->detach)
 		terminal_hand_over(&j->rt.ctx);
 	r = nspace_start(&j->plan, coordinator, j, &pid, &channel, err);
+	lazy_release(&j->lazy); /* the coordinator's now */
 	if (r == 0)
 		r = await_running(channel, &pidfd, err);
 	if (r == 0)
@@ -562,6 +581,8 @@ static int restore(struct restoration *j, struct err *err)
 	if (r == 0)
 		r = prepare(j, err);
 
+	if (r == 0 && !j->refusals.n)
+		r = prepare_lazy(j, err);
 	if (r < 0 || j->refusals.n)
 		return r;
 	j->result->tasks = j->image->info->tasks;
@@ -577,7 +598,7 @@ static int restore(struct restoration *j, struct err *err)
 
 int cpx_restore(const struct cpx_restore_options *o, struct cpx_result *r)
 {
-	struct restoration j = {.o = o, .result = r};
+	struct restoration j = {.o = o, .result = r, .lazy = {.channel = -1}};
 	_cleanup_close_ int fd = -1;
 	struct err err = ERR_INIT;
 	int ret;
@@ -589,6 +610,7 @@ int cpx_restore(const struct cpx_restore_options *o, struct cpx_result *r)
 	if (ret == 0 && !j.refusals.n)
 		ret = restore(&j, &err);
 	ret = result_set(r, ret, &err, &j.refusals);
+	lazy_release(&j.lazy);
 	attrs_restore_release(&j.rt.ctx);
 	free(j.output_dir);
 	image_free(j.image);

@@ -15,6 +15,7 @@
 #define CPX_ENGINE_RTREE_H
 
 #include "base/err.h"
+#include "engine/lazy.h"
 #include "image/image.h"
 #include "mem/mem.h"
 #include "res/res.h"
@@ -85,6 +86,7 @@ struct rtree {
 	void (*progress)(void *data, uint64_t done);
 	void *progress_data;
 	uint64_t filled;
+	struct lazy *lazy; /* NULL: all memory is filled before the tree runs */
 };
 
 struct batch rtask_batch(struct rtree *rt, const struct rtask *t);

@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -142,7 +143,11 @@ static uint64_t remainder_address(const struct sleep_call *c)
 
 static int read_timespec(struct rtask *t, uint64_t addr, struct timespec *ret, struct err *err)
 {
-	if (pread(t->mm_owner->mem_fd, ret, sizeof(*ret), addr) != sizeof(*ret))
+	struct iovec local = {ret, sizeof(*ret)}, remote = {(void *)addr, sizeof(*ret)};
+
+	/* /proc/PID/mem does not wait for memory that is missing still (restore --lazy). */
+	if (pread(t->mm_owner->mem_fd, ret, sizeof(*ret), addr) != sizeof(*ret) &&
+	    process_vm_readv(t->pid, &local, 1, &remote, 1, 0) != sizeof(*ret))
 		return err_sys(err, -errno, "cannot read the timeout of a sleep at %#llx",
 			       (unsigned long long)addr);
 	return 0;

@@ -119,7 +119,7 @@ const char *vma_obstacle(const struct proc_vma *v)
 		const char *why;
 	} obstacles[] = {
 		{PVM_IO | PVM_PFNMAP | PVM_MIXEDMAP, "is a device's memory"},
-		{PVM_UFFD_MISSING | PVM_UFFD_WP | PVM_UFFD_MINOR, "is watched by a userfaultfd"},
+		{PVM_UFFD_MISSING | PVM_UFFD_WP | PVM_UFFD_MINOR, "is watched by a userfaultfd, as memory is until a restore --lazy is through (then: try again later)"},
 		{PVM_PKEY, "has a memory protection key"},
 		{PVM_SHADOW_STACK, "is a shadow stack"},
 		{PVM_SEALED, "is sealed (mseal)"},

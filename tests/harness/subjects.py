@@ -172,6 +172,14 @@ def mode_newns(s):
     _dump_kill_restore(s, ["--compress=zstd"], ["--pid=new"])
 
 
+LAZY = ("mem_", "thread_", "tree_", "sleep_", "sig_")  # whose subjects have a mode lazy
+
+
+def mode_lazy(s):
+    """It runs, and verifies, while memory is still being filled."""
+    _dump_kill_restore(s, ["--compress=lz4"], ["--lazy"])
+
+
 def mode_pipe(s):
     """Through a pipe into a restore in the foreground, which takes over the exit status."""
     pidfile = os.path.join(s.directory, "pid")
@@ -245,9 +253,12 @@ class SubjectTest:
             raise Skip(refused[self.mode])
         if self.is_user and "user" in refused:
             raise Skip(refused["user"])
+        if os.geteuid() and self.mode == "lazy":
+            raise Skip("only root may restore lazily")
         if os.geteuid() and "user" in refused:
             raise Skip(refused["user"])
 
 
 def tests(programs):
-    return [SubjectTest(e, mode, os.path.join(programs, e.name)) for e in table() for mode in MODES]
+    return [SubjectTest(e, mode, os.path.join(programs, e.name)) for e in table() for mode in MODES
+            if mode != "lazy" or e.name.startswith(LAZY)]
