@@ -227,9 +227,11 @@ static bool is_of_kernel(const char *path)
 	return false;
 }
 
+/* Of a regular file. Whoever has leased it may be told of it, unlike at the dump: the restore is going to open it anyway, and
+ * to look for leases takes several milliseconds (fs/locks.c, locks_start: a grace period of RCU). */
 static bool has_build_id(const char *path, const ProtobufCBinaryData *want)
 {
-	_cleanup_close_ int fd = open_to_read(path, 0);
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	uint8_t id[BUILD_ID_MAX];
 	size_t len = 0;
 
