@@ -23,7 +23,7 @@ class Bulk(Case):
     def __init__(self, tools, quick):
         super().__init__(tools, quick)
         self.size = self.mib // 64 if quick else self.mib
-        self.needs = 2 * self.size * MIB
+        self.needs, self.spare = 2 * self.size * MIB, self.size * MIB
         self.title = f"{size_name(self.size)} {self.fill}"
 
     def workload(self):

@@ -14,16 +14,25 @@ def _available(name="MemAvailable"):
         return next(int(line.split()[1]) * 1024 for line in f if line.startswith(name))
 
 
+def _processor_time():
+    """(stolen by other guests of the host, all)"""
+    with open("/proc/stat") as f:
+        times = [int(t) for t in f.readline().split()[1:9]]
+    return times[7], sum(times)
+
+
 class Case:
     name = title = ""
     needs = 0  # bytes of memory at once
+    spare = 0  # those of them that a round takes beside the target, whose pages were touched before
     rounds = None  # if it needs no more than so many
+    repeat = 1  # each round so many times: of what is short, and varies
 
     def __init__(self, tools, quick):
         self.tools, self.quick = tools, quick
         self.criu = Criu(tools) if tools.criu else None
         self.figures, self.absent, self.notes, self.has_failed = {}, {}, [], False
-        self.target = None
+        self.target, self.stolen = None, 0
 
     # ---- what each case says ----
 
@@ -113,6 +122,7 @@ class Case:
         has_failed, done = False, 0
         while done < rounds:
             try:
+                self.tools.warm(self.spare)
                 self.round()
                 done += 1
             except BenchError as e:
@@ -131,15 +141,18 @@ class Case:
 
     def run(self, rounds):
         """Whatever happens, nothing of it is left."""
+        before = _processor_time()
         try:
             self._check_room()
             self._begin()
-            self._rounds(self.rounds or rounds)
+            self._rounds(self.rounds or rounds * self.repeat)
         except BenchError as e:
             self.has_failed = True
             self.notes.append(f"[{self.name}] failed: {e}")
         finally:
             self._end()
+            stolen, total = (b - a for a, b in zip(before, _processor_time()))
+            self.stolen = stolen / max(total, 1) * 100
 
     def all_rows(self):
         rows = self.rows()

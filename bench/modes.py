@@ -121,7 +121,7 @@ class Delta(Bulk):
         super().__init__(tools, quick)
         self.title += ", 1 % changed"
         self.pages = self.size * MIB // PAGE // self.share
-        self.needs = 3 * self.size * MIB
+        self.needs, self.spare = 3 * self.size * MIB, 2 * self.size * MIB
 
     def round(self):
         self.dump_touched("full", "--compress=none")
@@ -151,6 +151,7 @@ class Loop(Bulk):
     def __init__(self, tools, quick):
         super().__init__(tools, quick)
         self.title += f", {self.how}"
+        self.needs, self.spare = 3 * self.size * MIB, 2 * self.size * MIB
         self.seconds = 0.1 if quick else self.seconds
 
     def workload(self):

@@ -34,7 +34,8 @@ class Row:
 def summary(row):
     """What a row says, as it is in the JSON file."""
     figures, case = row.case.figures, row.case
-    s = {"case": case.name, "workload": case.title, "what": row.label, "unit": row.unit}
+    s = {"case": case.name, "workload": case.title, "what": row.label, "unit": row.unit,
+         "stolen_percent": round(case.stolen, 1)}
     if not figures.get(row.figure):
         s["missing"] = case.absent.get(row.figure) or ("failed" if case.has_failed else "not measured")
         s["bar"] = {"text": row.bar.text} if row.bar else None
@@ -81,7 +82,8 @@ def table(summaries, about, notes):
     lines, last = [about, "", head], None
     for s in summaries:
         if s["case"] != last:
-            lines += ["", f"[{s['case']}] {s['workload']}"]
+            stolen = f"   (the host took {s['stolen_percent']:.0f} % of the processors away)" if s["stolen_percent"] >= 2 else ""
+            lines += ["", f"[{s['case']}] {s['workload']}{stolen}"]
             last = s["case"]
         lines.append(line(s))
     bars = [s["bar"] for s in summaries if s["bar"]]

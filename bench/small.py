@@ -49,7 +49,7 @@ class Small(Case):
 
 
 class Tiny(Small):
-    name, words = "tiny", "one tiny task"
+    name, words, repeat = "tiny", "one tiny task", 4
     dump_bar = restore_bar = at_most(5)
 
 
@@ -57,11 +57,11 @@ class Tasks(Small):
     name, words = "tasks", "{tasks} tasks x {mib} MiB"
     full, small = {"tasks": 100, "mib": 4}, {"tasks": 8, "mib": 1}
     freeze_bar, restore_bar = at_most(60), at_most(150)
-    needs = 2000 * MIB
+    needs, spare = 1200 * MIB, 800 * MIB
 
 
 class Threads(Small):
-    name, words = "threads", "{threads} threads"
+    name, words, repeat = "threads", "{threads} threads", 2
     full, small = {"threads": 200}, {"threads": 20}
     freeze_bar, restore_bar = at_most(10), at_most(15)
 
