@@ -24,10 +24,9 @@ struct control {
 	_Atomic uint32_t argument;
 	_Atomic uint32_t ready;      /* tasks that have made what they were to make */
 	_Atomic uint32_t tick_us;    /* the time between two looks of the first thread at this page */
-	_Atomic uint32_t generation; /* counted up by the driver; every root that sees a new one ... */
-	_Atomic uint32_t started;    /* ... counts itself here */
-	_Atomic uint64_t first_ns;   /* CLOCK_REALTIME when the first and the last of them did */
-	_Atomic uint64_t last_ns;
+	_Atomic uint32_t generation; /* counted up by the driver; a workload that sees a new one ... */
+	_Atomic uint32_t started;    /* ... has been restored, and says so here, */
+	_Atomic uint64_t started_ns; /* with the CLOCK_REALTIME of that */
 	_Atomic uint64_t result_ns; /* of the last command */
 	_Atomic uint64_t gap_ns;    /* the longest between two ticks */
 	_Atomic uint64_t ticks;

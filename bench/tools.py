@@ -135,7 +135,7 @@ class Tools:
         began = time.time_ns() / 1e6
         wall, out = self.timed(self.cpx, "restore", "-d", self.path(image), *options)
         target.pid = int(out.split()[0])
-        return wall, target.started()[0] - began
+        return wall, target.started() - began
 
 
 class Criu:
