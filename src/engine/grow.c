@@ -106,11 +106,7 @@ static int clone_failed(const struct rtask *t, int code, struct err *err)
 
 /* ---- cloning -------------------------------------------------------------------------------- */
 
-/* The kernel gives a number back a moment after its last task, group and session are gone from sight
- * (kernel/exit.c, release_task: free_pids). */
-#define PID_PATIENCE_MS 1000
-
-static bool may_try_again(pid_t result, pid_t wanted, int *patience_ms)
+bool grow_may_try_again(pid_t result, pid_t wanted, int *patience_ms)
 {
 	if (result != -EEXIST || *patience_ms <= 0 || plan_is_pid_seen(wanted))
 		return false;
@@ -136,13 +132,13 @@ static pid_t clone_into_loop(struct rtree *rt, struct rtask *t, pid_t *set_tid, 
 static int clone_root(struct rtree *rt, struct rtask *t, struct err *err)
 {
 	uint64_t all = ~0ULL, old = 0;
-	int patience = PID_PATIENCE_MS;
+	int patience = GROW_PATIENCE_MS;
 	pid_t pid;
 
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, sizeof(all));
 	do
 		pid = clone_into_loop(rt, t, &t->pid, CLONE_CLEAR_SIGHAND);
-	while (may_try_again(pid, t->pid, &patience));
+	while (grow_may_try_again(pid, t->pid, &patience));
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
 	return pid < 0 ? clone_failed(t, pid, err) : born(rt, t, err);
 }
@@ -174,11 +170,11 @@ static void add_clone(struct rtree *rt, struct batch *b, const struct rtask *by,
 static int clone_again(struct rtree *rt, struct rtask *by, struct rtask *t, struct err *err)
 {
 	struct batch b = rtask_batch(rt, by);
-	int patience = PID_PATIENCE_MS, r = 0;
+	int patience = GROW_PATIENCE_MS, r = 0;
 	pid_t result = -EEXIST;
 
 	add_clone(rt, &b, by, t);
-	while (r == 0 && may_try_again(result, t->pid, &patience)) {
+	while (r == 0 && grow_may_try_again(result, t->pid, &patience)) {
 		r = rtask_run(rt, by, &b, err);
 		result = batch_ret(&b, 0);
 	}

@@ -140,6 +140,11 @@ void space_release(struct rtree *rt);
 
 /* grow.c */
 int rtree_grow(struct rtree *rt, struct err *err);
+
+/* The kernel gives a number back a moment after its last task, group and session are gone from sight
+ * (kernel/exit.c, release_task: free_pids): whether a clone that was refused so is to be tried again, after a while. */
+#define GROW_PATIENCE_MS 1000
+bool grow_may_try_again(pid_t result, pid_t wanted, int *patience_ms);
 /* A child of t with this number that shares nothing with the image. */
 int rtree_stand_in(struct rtree *rt, struct rtask *t, pid_t pid, struct rtask **ret, struct err *err);
 

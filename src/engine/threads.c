@@ -47,14 +47,41 @@ static int add_clones(struct rtree *rt, struct rtask *t, struct batch *b, size_t
 	return 0;
 }
 
+static int clone_failed(const struct rthread *th, int code, struct err *err)
+{
+	return err_sys(err, code, "cannot clone thread %d", th->tid);
+}
+
+/* Its number may not be free yet. */
+static int clone_again(struct rtree *rt, struct rtask *t, const struct rthread *th, struct err *err)
+{
+	struct batch b = rtask_batch(rt, t);
+	int patience = GROW_PATIENCE_MS, r = 0;
+	pid_t result = -EEXIST;
+
+	add_clone(rt, &b, th);
+	while (r == 0 && grow_may_try_again(result, th->tid, &patience)) {
+		r = rtask_run(rt, t, &b, err);
+		result = batch_ret(&b, 0);
+	}
+	return r < 0 || result > 0 ? r : clone_failed(th, result, err);
+}
+
+/* A clone that is tried again takes the place of the first call in the lane: those are read from the first to the last. */
 static int seize_clones(struct rtree *rt, struct rtask *t, const struct batch *b, size_t from,
 			struct err *err)
 {
 	for (unsigned i = 0; i < b->n; i++) {
 		struct rthread *th = &t->thread[from + 1 + i];
 
-		if (batch_ret(b, i) < 0)
-			return err_sys(err, (int)batch_ret(b, i), "cannot clone thread %d", th->tid);
+		int result = batch_ret(b, i), r = 0;
+
+		if (result == -EEXIST)
+			r = clone_again(rt, t, th, err);
+		else if (result < 0)
+			r = clone_failed(th, result, err);
+		if (r < 0)
+			return r;
 		if (ptrace(PTRACE_SEIZE, th->tid, 0, rt->trace_options) < 0)
 			return err_sys(err, -errno, "cannot trace the new thread %d", th->tid);
 		th->is_seized = true;
