@@ -90,8 +90,12 @@ static int make_twins(struct session *s, struct err *err)
 
 static int thaw_early(struct session *s, struct err *err)
 {
-	if (s->is_twinned && !stays_frozen(s))
-		tree_thaw(&s->tree, THAW_RUN);
+	if (!s->is_twinned || stays_frozen(s))
+		return 0;
+	tree_thaw(&s->tree, THAW_RUN);
+	for (size_t i = 0; i < s->nmms; i++)
+		if (s->mm[i].twin)
+			twin_yield(s->mm[i].twin);
 	return 0;
 }
 
@@ -254,6 +258,7 @@ static int write_pages(struct session *s, struct err *err)
 		.out_fd = s->output->is_file && s->format.codec == CODEC_NONE ? s->output->fd : -1,
 		.workers = s->options->workers ? s->options->workers : count_cpus(),
 		.group_max = group_max(s->options->limit_rate),
+		.is_background = s->is_twinned && !stays_frozen(s),
 		.progress = report_progress,
 		.progress_data = s,
 	};

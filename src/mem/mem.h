@@ -81,6 +81,7 @@ struct pageout {
 	/* -1: not seekable or not raw. Else, open for reading too: twins write there themselves. */
 	int out_fd;
 	unsigned workers;	    /* threads that compress; 0: all in the calling thread */
+	bool is_background;	    /* the workers step behind others */
 	uint64_t group_max;	    /* bytes that a twin writes at once; 0: as is best */
 	struct page_hashes *hashes; /* of finished mms that have children, for CHUNK_INHERIT */
 	struct page_pool *pool;	    /* the workers; made when first needed */

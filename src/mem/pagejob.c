@@ -6,6 +6,8 @@
  */
 #include "mem/pages.h"
 
+#include "base/background.h"
+
 #include <signal.h>
 #include <sys/mman.h>
 
@@ -16,6 +18,7 @@ struct page_pool {
 	struct image_writer_options options;
 	pthread_t thread[WORKERS_MAX];
 	unsigned nthreads, wanted;
+	bool is_background;
 	int fd; /* memfd of the ring */
 	uint8_t *ring;
 	pthread_mutex_t lock;
@@ -130,6 +133,8 @@ static void *worker(void *arg)
 {
 	struct page_pool *pool = arg;
 
+	if (pool->is_background)
+		background_thread(0);
 	pthread_mutex_lock(&pool->lock);
 	while (!pool->is_ending) {
 		struct page_job *j = first_queued(pool);
@@ -170,16 +175,16 @@ static int map_ring(struct page_pool *pool, struct err *err)
 	return 0;
 }
 
-int page_pool_new(unsigned workers, const struct image_writer_options *o, struct page_pool **ret,
-		  struct err *err)
+int page_pool_new(const struct pageout *p, struct page_pool **ret, struct err *err)
 {
 	struct page_pool *pool = calloc(1, sizeof(*pool));
 	int r;
 
 	if (!pool)
 		return err_nomem(err);
-	pool->options = *o;
-	pool->wanted = MIN(workers, (unsigned)WORKERS_MAX);
+	pool->options = *p->options;
+	pool->wanted = MIN(p->workers, (unsigned)WORKERS_MAX);
+	pool->is_background = p->is_background;
 	pthread_mutex_init(&pool->lock, NULL);
 	pthread_cond_init(&pool->has_work, NULL);
 	pthread_cond_init(&pool->has_result, NULL);

@@ -108,7 +108,7 @@ static int choose_way(struct pageout *p, const Cpx__Mm *mm, struct twin *w, stru
 	if (limit < SINK_SLOTS * SINK_GROUP)
 		return 0;
 	if (!ret->is_direct && !p->pool) {
-		r = page_pool_new(p->workers, p->options, &p->pool, err);
+		r = page_pool_new(p, &p->pool, err);
 		if (r < 0)
 			return r;
 	}

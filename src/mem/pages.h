@@ -146,8 +146,7 @@ struct page_job {
 struct page_pool;
 int page_pool_fd(const struct page_pool *pool); /* of the ring, a memfd */
 uint8_t *page_pool_ring(const struct page_pool *pool);
-int page_pool_new(unsigned workers, const struct image_writer_options *o, struct page_pool **ret,
-		  struct err *err);
+int page_pool_new(const struct pageout *p, struct page_pool **ret, struct err *err);
 void page_pool_free(struct page_pool *pool);
 void page_pool_add(struct page_pool *pool, struct page_job *job); /* takes job */
 /* The oldest job, done (here, if no worker has begun it); NULL when there is none. The caller frees

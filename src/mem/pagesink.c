@@ -26,7 +26,7 @@ int page_sink_open(struct page_sink *s, struct pageout *p, const Cpx__Mm *mm, bo
 		.zero = {.kind = CHUNK_ZERO},
 	};
 	if (!p->pool)
-		r = page_pool_new(p->workers, p->options, &p->pool, err);
+		r = page_pool_new(p, &p->pool, err);
 	return r < 0 ? r : start_hashes(s, has_children, err);
 }
 

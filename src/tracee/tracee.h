@@ -188,6 +188,8 @@ struct batch twin_batch(struct twin *w);
 int twin_post(struct twin *w, const struct batch *b, struct err *err);
 int twin_wait(struct twin *w, struct err *err);
 int twin_run(struct twin *w, const struct batch *b, struct err *err);
+/* The twin, and threads that it starts from now on, step behind others: for when the tree runs on. */
+void twin_yield(struct twin *w);
 /* Starts a second thread in the twin, so that two batches run at once. Harmless when there is one.
  * Errors (EAGAIN ...) mean to do without. */
 int twin_helper_start(struct twin *w, struct err *err);

@@ -7,6 +7,7 @@
  */
 #include "tracee/tracee_priv.h"
 
+#include "base/background.h"
 #include "base/log.h"
 #include "base/util.h"
 #include "proc/proc.h"
@@ -246,6 +247,25 @@ int twin_run(struct twin *w, const struct batch *b, struct err *err)
 	int r = twin_post(w, b, err);
 
 	return r ? r : twin_wait(w, err);
+}
+
+/* As it has a session of its own it may have an autogroup of its own too, and then nice values count within that only
+ * (sched(7)). */
+static void nice_autogroup(const struct twin *w)
+{
+	_cleanup_close_ int dir = -1, fd = -1;
+	char text[12];
+	int n = snprintf(text, sizeof(text), "%d", BACKGROUND_NICE);
+
+	if (proc_open(-1, w->pid, 0, &dir, NULL) == 0 &&
+	    proc_open_file(dir, "autogroup", O_WRONLY, &fd, NULL) == 0 && write(fd, text, (size_t)n) < 0)
+		log_debug("the twin %d keeps the priority of its session: %s", w->pid, strerror(errno));
+}
+
+void twin_yield(struct twin *w)
+{
+	background_thread(w->pid);
+	nice_autogroup(w);
 }
 
 #define CLONE_AS_THREAD                                                                            \

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # timeout: 60
-"""What a dump may use up: memory of cpx's own, whatever the size of the target, and bytes a second (--limit-rate)."""
+"""What a dump may use up: memory of cpx's own, whatever the size of the target, bytes a second (--limit-rate), and
+processors that the target wants itself."""
 import os
 import signal
 import subprocess
@@ -64,13 +65,22 @@ def check_rate():
     target.wait()
 
 
+def is_twin_behind(pid):
+    """Is there a twin of it, and with less priority?"""
+    for n in filter(str.isdigit, os.listdir("/proc")):
+        name, _, fields = procs.read(f"/proc/{n}/stat").rpartition(")")
+        if name.endswith("(cpx-twin") and procs.read(f"/proc/{n}/cmdline") == procs.read(f"/proc/{pid}/cmdline"):
+            return int(fields.split()[16]) > os.getpriority(os.PRIO_PROCESS, pid)
+    return False
+
+
 def check_interrupt():
-    """A dump that waits can be called off."""
+    """A dump that waits can be called off; its twin steps behind the tree."""
     target = start(2)
     p = subprocess.Popen([cpx.path(), "dump", str(target.pid), "-o", "slow", "--limit-rate=1K"],
                          stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    twin = lambda: any(procs.read(f"/proc/{n}/comm") == "cpx-twin\n" for n in os.listdir("/proc") if n.isdigit())
-    procs.wait_until(twin, 10)
+    if not procs.wait_until(lambda: is_twin_behind(target.pid), 10):
+        raise Fail("there is no twin, or it has the priority of its original")
     p.send_signal(signal.SIGTERM)
     said = p.communicate(timeout=cpx.TIMEOUT)[1].decode()
     if p.returncode != 1 or "interrupted by signal 15" not in said or os.path.exists("slow"):
