@@ -52,7 +52,7 @@ class Raw(Bulk):
 
     def round(self):
         self.primitives()
-        self.dump_touched("raw", "--compress=none")
+        self.dump_touched("raw", "--compress=none", *self.twin())
         self.target.end()
         self.note("fill", self.tools.fill("image"))
         self.restore("restore")
@@ -77,7 +77,7 @@ class Text(Bulk):
         self.primitives()
         self.note("lz4", self.target.do(LZ4, self.tools.cpus))
         self.note("floor", max(self.figures["write"][-1], self.figures["lz4"][-1]))
-        self.dump_touched("lz4", "--compress=lz4")
+        self.dump_touched("lz4", "--compress=lz4", *self.twin())
         self.restore("restore")
         self.tools.remove("image")
 
@@ -130,7 +130,7 @@ class Writing(Bulk):
     def round(self):
         self.target.do(TOUCH)
         self.note("fork", self.target.do(FORK))
-        self.dump_touched("raw", "--compress=none")
+        self.dump_touched("raw", "--compress=none", *self.twin())
         self.tools.remove("image")
 
     def rows(self):

@@ -65,6 +65,10 @@ class Case:
             self.absent[figure] = "not in this cpx"
         return False
 
+    def twin(self):
+        """Options for a dump by a twin, where memory might be copied beforehand without being asked for."""
+        return ["--precopy=0"] if self.tools.has("dump", "--precopy") else []
+
     def start(self):
         self.target = Target(self.tools, **self.workload())
 
