@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/err.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/util.h"
 
@@ -125,12 +126,37 @@ static void test_log(void **state)
 	assert_string_equal(got, "1 warned");
 }
 
+/* However this processor does it, the hashes are those of the library. */
+static void test_hash(void **state)
+{
+	_cleanup_free_ uint8_t *data = malloc(5000);
+	XXH3_state_t *ours = XXH3_createState(), *theirs = XXH3_createState();
+
+	assert_non_null(data);
+	for (size_t i = 0; i < 5000; i++)
+		data[i] = (uint8_t)(i * i >> 3);
+	XXH3_64bits_reset(ours);
+	XXH3_64bits_reset(theirs);
+	for (size_t n = 0; n < 5000; n = n * 3 / 2 + 1) {
+		XXH128_hash_t a = XXH3_128bits(data, n), b = (XXH3_128bits)(data, n);
+
+		assert_true(XXH128_isEqual(a, b));
+		assert_true(XXH3_64bits(data, n) == (XXH3_64bits)(data, n));
+		XXH3_64bits_update(ours, data, n);
+		(XXH3_64bits_update)(theirs, data, n);
+	}
+	assert_true(XXH3_64bits_digest(ours) == XXH3_64bits_digest(theirs));
+	XXH3_freeState(ours);
+	XXH3_freeState(theirs);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_context), cmocka_unit_test(test_cause_is_kept),
 		cmocka_unit_test(test_text),	cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_grow),	cmocka_unit_test(test_log),
+		cmocka_unit_test(test_hash),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
