@@ -45,8 +45,10 @@ struct cpx_result {
 	uint64_t frozen_us, wall_us, memory_bytes, image_bytes;
 	uint64_t pages, zero_pages, shared_pages; /* stored, left out as zero, left out as shared copy-on-write with the parent */
 	unsigned tasks, threads;
-	char freeze_mode[16]; /* "twin" or "frozen" (written while frozen) */
-	char freeze_reason[128]; /* why not a twin */
+	char freeze_mode[16]; /* "twin", "precopy", or "frozen" (written while frozen) */
+	char freeze_reason[128]; /* why not a twin, or no pre-copy */
+	unsigned rounds; /* of a pre-copy, 0: none */
+	uint64_t round_frozen_us; /* the longest stop before the freeze, for a round */
 	/* restore */
 	pid_t pid; /* of the root, as the caller sees it */
 	bool new_pid_namespace, new_user_namespace, new_time_namespace;
@@ -92,6 +94,7 @@ struct cpx_dump_options {
 	const struct cpx_external_pipe *external_pipe; /* accepted, and what is recorded for the restore */
 	size_t nexternal_pipes;
 	bool external_unix; /* connections to outside, which are made again by name */
+	int precopy; /* rounds at most; 0: as many as are worth it, if the tree is large; -1: never */
 	struct cpx_progress progress;
 };
 int cpx_dump(const struct cpx_dump_options *o, struct cpx_result *r);

@@ -96,6 +96,10 @@ struct pm_scan_arg {
 #define PAGE_IS_GUARD	   (1 << 8) /* 6.15: madvise(MADV_GUARD_INSTALL) */
 #endif
 
+/* ---- linux/userfaultfd.h ---- */
+#define KABI_UFFD_USER_MODE_ONLY  1	    /* 5.11 */
+#define KABI_UFFD_FEATURE_WP_ASYNC (1 << 15) /* 6.7 */
+
 /* ---- linux/timerfd.h: not with glibc's sys/timerfd.h in one file ---- */
 #ifndef TFD_IOC_SET_TICKS
 #define TFD_IOC_SET_TICKS _IOW('T', 0, uint64_t)

@@ -10,7 +10,7 @@
 struct cli_option {
 	int key; /* the short option's letter, or a number above 255 for a long one alone */
 	const char *name; /* NULL ends a table */
-	const char *arg;  /* name of its argument in the help; NULL: takes none */
+	const char *arg;  /* name of its argument in the help; NULL: takes none; "[=NAME]": may have one */
 	const char *help;
 };
 

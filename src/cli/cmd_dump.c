@@ -5,7 +5,19 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { KEY_KILL = 256, KEY_STOP, KEY_NO_CHILDREN, KEY_COMPRESS, KEY_GHOST_LIMIT, KEY_LIMIT_RATE, KEY_PIPE, KEY_UNIX };
+enum {
+	KEY_KILL = 256,
+	KEY_STOP,
+	KEY_NO_CHILDREN,
+	KEY_COMPRESS,
+	KEY_GHOST_LIMIT,
+	KEY_LIMIT_RATE,
+	KEY_PIPE,
+	KEY_UNIX,
+	KEY_PRECOPY,
+};
+
+enum { DEFAULT_ROUNDS = 8, MAX_ROUNDS = 100 };
 
 static const struct cli_option option[] = {
 	{'o', "output", "FILE",
@@ -22,6 +34,8 @@ static const struct cli_option option[] = {
 	 "accept pipes to outside the tree; at restore: inherit[:FD], file:/PATH or null"},
 	{KEY_UNIX, "external-unix", NULL,
 	 "accept Unix connections to outside, which restore makes again by name"},
+	{KEY_PRECOPY, "precopy", "[=ROUNDS]",
+	 "copy memory while the tree runs, then freeze for what changed since (0: never; default: if large)"},
 	{0},
 };
 
@@ -70,6 +84,19 @@ static int set_after(struct cpx_dump_options *o, enum cpx_after after)
 	return 0;
 }
 
+static int set_precopy(struct cpx_dump_options *o, const char *text)
+{
+	uint64_t rounds = DEFAULT_ROUNDS;
+
+	if (text && cli_parse_number(text, 0, MAX_ROUNDS, &rounds) < 0) {
+		cli_usage_error(&cmd_dump, "--precopy is a number of rounds up to %d, not '%s'",
+				MAX_ROUNDS, text);
+		return -1;
+	}
+	o->precopy = rounds ? (int)rounds : -1;
+	return 0;
+}
+
 static int set_ghost_limit(struct cpx_dump_options *o, const char *text)
 {
 	if (cli_parse_size(text, &o->ghost_limit) == 0 && o->ghost_limit > 0)
@@ -113,6 +140,8 @@ static int set(void *data, int key, const char *arg)
 	case KEY_UNIX:
 		o->external_unix = true;
 		return 0;
+	case KEY_PRECOPY:
+		return set_precopy(o, arg);
 	default:
 		return set_ghost_limit(o, arg);
 	}
@@ -132,6 +161,10 @@ static json_t *to_json(const struct cpx_result *r)
 	json_object_set_new(object, "zero_pages", json_integer(r->zero_pages));
 	json_object_set_new(object, "shared_pages", json_integer(r->shared_pages));
 	json_object_set_new(object, "freeze_mode", json_string(r->freeze_mode));
+	if (r->rounds) {
+		json_object_set_new(object, "rounds", json_integer(r->rounds));
+		json_object_set_new(object, "round_frozen_us", json_integer(r->round_frozen_us));
+	}
 	if (r->freeze_reason[0])
 		json_object_set_new(object, "freeze_reason", json_string(r->freeze_reason));
 	return object;

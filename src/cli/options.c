@@ -34,7 +34,9 @@ static void add_options(struct getopt_tables *t, const struct cli_option *o)
 
 		t->long_option[t->n] = (struct option){
 			.name = o->name,
-			.has_arg = o->arg ? required_argument : no_argument,
+			.has_arg = !o->arg	    ? no_argument
+				   : o->arg[0] == '[' ? optional_argument
+						      : required_argument,
 			.val = o->key,
 		};
 		if (o->key > UCHAR_MAX)
@@ -52,7 +54,7 @@ static void print_options(const struct cli_option *o)
 
 		snprintf(left, sizeof(left), "%c%c%s --%s%s%s", o->key > UCHAR_MAX ? ' ' : '-',
 			 o->key > UCHAR_MAX ? ' ' : o->key, o->key > UCHAR_MAX ? " " : ",", o->name,
-			 o->arg ? "=" : "", o->arg ? o->arg : "");
+			 o->arg && o->arg[0] != '[' ? "=" : "", o->arg ? o->arg : "");
 		printf("  %-28s %s\n", left, o->help);
 	}
 }

@@ -74,17 +74,22 @@ static int make_twins(struct session *s, struct err *err)
 	_cleanup_free_ struct tracee **owner = calloc(s->nmms, sizeof(*owner));
 	_cleanup_free_ struct twin **twin = calloc(s->nmms, sizeof(*twin));
 	struct err why = ERR_INIT;
+	size_t n = 0;
 
 	if (!owner || !twin)
 		return err_nomem(err);
 	for (size_t i = 0; i < s->nmms; i++)
-		owner[i] = s->mm[i].owner;
-	s->is_twinned = twins_make(owner, s->nmms, twin, &why) == 0;
-	strcpy(s->result->freeze_mode, s->is_twinned ? "twin" : "frozen");
+		if (!s->mm[i].track)
+			owner[n++] = s->mm[i].owner;
+	s->is_twinned = !n || twins_make(owner, n, twin, &why) == 0;
+	strcpy(s->result->freeze_mode, !s->is_twinned ? "frozen"
+				       : n < s->nmms	? "precopy"
+							: "twin");
 	if (!s->is_twinned)
 		note_reason(s, &why);
-	for (size_t i = 0; i < s->nmms && s->is_twinned; i++)
-		s->mm[i].twin = twin[i];
+	for (size_t i = 0, k = 0; i < s->nmms && s->is_twinned; i++)
+		if (!s->mm[i].track)
+			s->mm[i].twin = twin[k++];
 	return interrupt_check(err);
 }
 
@@ -110,7 +115,8 @@ static int find_guards(struct session *s, struct err *err)
 	int ret = 0;
 
 	for (size_t i = 0; i < s->nmms && ret == 0; i++)
-		ret = guards_find(s->mm[i].msg, holder(&s->mm[i]), false, err);
+		if (!s->mm[i].track)
+			ret = guards_find(s->mm[i].msg, holder(&s->mm[i]), false, err);
 	return ret;
 }
 
@@ -126,17 +132,18 @@ static int end_to_verify(struct session *s, struct err *err)
 /* While it is written, if what was written can be taken back. */
 static int begin_to_verify(struct session *s, struct err *err)
 {
-	_cleanup_free_ pid_t *pid = calloc(s->nmms + 1, sizeof(*pid));
-	_cleanup_free_ pid_t *copy = calloc(s->nmms + 1, sizeof(*copy));
+	_cleanup_free_ struct preview_copy *copy = calloc(s->nmms + 1, sizeof(*copy));
 	int ret;
 
-	if (!pid || !copy)
+	if (!copy)
 		return err_nomem(err);
-	for (size_t i = 0; i < s->nmms; i++) {
-		pid[i] = s->mm[i].owner->pid;
-		copy[i] = holder(&s->mm[i]);
-	}
-	ret = preview_verify_begin(&s->ctx, pid, copy, s->nmms, err);
+	for (size_t i = 0; i < s->nmms; i++)
+		copy[i] = (struct preview_copy){
+			.pid = s->mm[i].owner->pid,
+			.copy = holder(&s->mm[i]),
+			.runs = s->mm[i].track && !stays_frozen(s),
+		};
+	ret = preview_verify_begin(&s->ctx, copy, s->nmms, err);
 	return ret < 0 || s->output->is_file ? ret : end_to_verify(s, err);
 }
 
@@ -166,10 +173,12 @@ static int keep_pace(void *pace, uint64_t position, struct err *err)
 	return pace_wait(pace, position, err);
 }
 
-static int start_writer(struct session *s, struct err *err)
+int session_start_writer(struct session *s, struct err *err)
 {
 	const struct cpx_dump_options *o = s->options;
 
+	if (s->writer)
+		return 0;
 	s->format = (struct image_writer_options){
 		.codec = chosen_codec(o->compress, s->output->is_file),
 		.level = o->level ? o->level : DEFAULT_LEVEL,
@@ -189,7 +198,7 @@ static int write_record(struct session *s, enum record_type type, const Protobuf
 
 static int write_records(struct session *s, struct err *err)
 {
-	int ret = start_writer(s, err);
+	int ret = session_start_writer(s, err);
 
 	if (ret == 0)
 		ret = write_record(s, RECORD_IMAGE, &s->info->base, err);
@@ -211,10 +220,12 @@ static int write_objects(struct session *s, struct err *err)
 	return objects_write(&s->ctx, s->writer, err);
 }
 
-static unsigned count_cpus(void)
+unsigned session_workers(const struct session *s)
 {
 	cpu_set_t set;
 
+	if (s->options->workers)
+		return s->options->workers;
 	return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
@@ -227,10 +238,18 @@ static void report_progress(void *data, uint64_t done_bytes)
 		p->update(p->data, "writing memory", done_bytes, s->info->memory_bytes);
 }
 
+static int write_memory(struct pageout *p, struct dump_mm *mm, struct err *err)
+{
+	if (mm->track)
+		return track_write(mm->track, p, mm->msg, mm->has_children, err);
+	if (mm->twin)
+		return pageout_twin(p, mm->msg, mm->has_children, mm->twin, err);
+	return pageout_frozen(p, mm->msg, mm->has_children, mm->owner->pid, err);
+}
+
 static int write_mm(struct session *s, struct pageout *p, struct dump_mm *mm, struct err *err)
 {
-	int ret = mm->twin ? pageout_twin(p, mm->msg, mm->has_children, mm->twin, err)
-			   : pageout_frozen(p, mm->msg, mm->has_children, mm->owner->pid, err);
+	int ret = write_memory(p, mm, err);
 
 	if (ret == 0)
 		ret = aside_write(mm->aside, p, mm->msg, err);
@@ -256,7 +275,7 @@ static int write_pages(struct session *s, struct err *err)
 		.w = s->writer,
 		.options = &s->format,
 		.out_fd = s->output->is_file && s->format.codec == CODEC_NONE ? s->output->fd : -1,
-		.workers = s->options->workers ? s->options->workers : count_cpus(),
+		.workers = session_workers(s),
 		.group_max = group_max(s->options->limit_rate),
 		.is_background = s->is_twinned && !stays_frozen(s),
 		.progress = report_progress,
@@ -266,10 +285,12 @@ static int write_pages(struct session *s, struct err *err)
 
 	for (size_t i = 0; i < s->nmms && ret == 0; i++)
 		ret = write_mm(s, &p, &s->mm[i], err);
-	s->result->pages = p.stats.pages;
+	s->result->pages = p.stats.pages + p.stats.before_pages;
 	s->result->zero_pages = p.stats.zero_pages;
 	s->result->shared_pages = p.stats.inherited_pages;
-	s->result->memory_bytes = p.stats.bytes;
+	s->result->memory_bytes = p.stats.bytes + p.stats.before_pages * CPX_PAGE_SIZE;
+	s->result->rounds = s->precopy->rounds;
+	s->result->round_frozen_us = s->precopy->stopped_ns / 1000;
 	pageout_release(&p);
 	return ret;
 }
@@ -305,7 +326,9 @@ static int commit(struct session *s, struct err *err)
 
 static const struct stage dump_stage[] = {
 	{"look at the machine", collect_host},
+	{"copy ahead", precopy_begin},
 	{"look ahead", look_ahead},
+	{"copy what changed", precopy_approach},
 	{"freeze", collect_freeze},
 	{"read tasks", collect_tasks},
 	{"compare tasks", collect_sharing},
@@ -317,6 +340,7 @@ static const struct stage dump_stage[] = {
 	{"take and put back", collect_borrowed, .is_last_look = true},
 	{"copy shared memory", copy_shared},
 	{"copy memory aside", copy_aside},
+	{"take what changed", precopy_take},
 	{"make twins", make_twins},
 	{"thaw", thaw_early},
 	{"verify memory maps", begin_to_verify},
@@ -330,13 +354,16 @@ static const struct stage dump_stage[] = {
 	{"commit", commit},
 };
 
-static int run(struct session *s, bool is_exact, struct job *j, struct cpx_result *r,
-	       struct err *err)
+static int run(struct session *s, bool is_exact, struct precopy *p, struct job *j,
+	       struct cpx_result *r, struct err *err)
 {
 	int ret = session_init(s, j, r, err);
 
 	s->is_exact = is_exact;
-	if (ret == 0)
+	s->precopy = p;
+	s->ctx.is_watched = precopy_watches;
+	s->ctx.watcher = p;
+	if (ret == 0 && !p->writer)
 		ret = output_restart(j->output, err);
 	if (ret == 0)
 		ret = session_run(s, dump_stage, ARRAY_SIZE(dump_stage), err);
@@ -371,25 +398,37 @@ static bool wait_out(const struct session *s, unsigned *tries)
 	return true;
 }
 
+/* What was stored ahead is good for the next try, unless records follow it already. */
+static void start_again(struct session *s, struct precopy *p, struct cpx_result *r)
+{
+	if (s->must_repeat)
+		precopy_release(p);
+	else
+		precopy_keep(p, s);
+	session_release(s);
+	cpx_result_release(r);
+}
+
 static int dump(void *job, struct cpx_result *r)
 {
 	struct err err = ERR_INIT;
 	bool is_exact = false;
 	unsigned tries = 0;
+	struct precopy p = PRECOPY_INIT;
 	struct session s;
-	int ret = run(&s, false, job, r, &err);
+	int ret = run(&s, false, &p, job, r, &err);
 
 	while ((s.must_repeat && !is_exact) || wait_out(&s, &tries)) {
 		is_exact |= s.must_repeat;
 		log_info("once more: %s",
 			 s.must_repeat ? err.msg : "what is refused now may be gone in a moment");
-		session_release(&s);
-		cpx_result_release(r);
+		start_again(&s, &p, r);
 		err = (struct err)ERR_INIT;
-		ret = run(&s, is_exact, job, r, &err);
+		ret = run(&s, is_exact, &p, job, r, &err);
 	}
 	ret = result_set(r, ret, &err, &s.refusals);
 	session_release(&s);
+	precopy_release(&p);
 	return ret;
 }
 

@@ -15,6 +15,7 @@
 #include "engine/accept.h"
 #include "engine/enter.h"
 #include "engine/output.h"
+#include "engine/precopy.h"
 #include "image/image.h"
 #include "mem/mem.h"
 #include "res/res.h"
@@ -28,6 +29,7 @@ struct dump_mm {
 	Cpx__Mm *msg;
 	bool has_children; /* another one names it as parent_mm */
 	struct aside *aside;
+	struct track *track; /* its memory was stored ahead, but for what this has taken; borrowed */
 	struct twin *twin;
 };
 
@@ -55,7 +57,8 @@ struct session {
 	bool is_closed_to_us; /* a task in which nothing can be injected was refused */
 	bool is_exact;	      /* nothing may be read before the freeze */
 	bool must_repeat;     /* what was read before the freeze was not true any more */
-	bool is_twinned;      /* every mm has its twin */
+	bool is_twinned;      /* every mm has its twin, or its track */
+	struct precopy *precopy; /* borrowed */
 	struct image_writer_options format;
 	struct pace pace; /* of writing it */
 	struct image_writer *writer;
@@ -87,6 +90,10 @@ int session_init(struct session *s, struct job *j, struct cpx_result *r, struct 
 void session_release(struct session *s);
 /* Fills in how long it took and how long the tree stood still, so far. */
 void session_time(struct session *s);
+
+unsigned session_workers(const struct session *s);
+/* Starts the image, unless pre-copy has. */
+int session_start_writer(struct session *s, struct err *err);
 
 /* Runs the stages until one fails, a signal asks to stop, or there are refusals at the last look
  * (then 0 is returned). */

@@ -25,11 +25,11 @@ struct aside {
 	uint64_t within;
 };
 
-static int copy_piece(struct aside *a, struct page_plan *plan, const struct page_run *run,
+static int copy_piece(struct aside *a, struct page_source *from, const struct page_run *run,
 		      uint64_t done, uint8_t *buf, struct err *err)
 {
 	uint64_t len = MIN(run->len - done, CHUNK_MAX);
-	int r = plan->source.read(&plan->source, run->addr + done, buf, len, err);
+	int r = from->read(from, run->addr + done, buf, len, err);
 
 	if (r < 0)
 		return r;
@@ -46,7 +46,7 @@ static int copy_piece(struct aside *a, struct page_plan *plan, const struct page
 	return 0;
 }
 
-static int copy_run(struct aside *a, struct page_plan *plan, const struct page_run *run,
+static int copy_run(struct aside *a, struct page_source *from, const struct page_run *run,
 		    uint8_t *buf, struct err *err)
 {
 	int r = 0;
@@ -55,22 +55,22 @@ static int copy_run(struct aside *a, struct page_plan *plan, const struct page_r
 		return err_nomem(err);
 	a->run[a->n++] = (struct aside_run){*run, a->size};
 	for (uint64_t done = 0; done < run->len && r == 0; done += CHUNK_MAX)
-		r = copy_piece(a, plan, run, done, buf, err);
+		r = copy_piece(a, from, run, done, buf, err);
 	return r;
 }
 
-static int copy_plan(struct aside *a, struct page_plan *plan, struct err *err)
+static int copy_all(struct aside *a, struct page_source *from, struct err *err)
 {
 	_cleanup_free_ struct page_group *g = malloc(sizeof(*g));
 	_cleanup_free_ uint8_t *buf = malloc(CHUNK_MAX);
 	int r = g && buf ? 0 : err_nomem(err);
 
 	while (r == 0) {
-		r = plan->source.next(&plan->source, UINT64_MAX, g, err);
+		r = from->next(from, UINT64_MAX, g, err);
 		if (r < 0 || !g->n)
 			break;
 		for (unsigned i = 0; i < g->n && r == 0; i++)
-			r = copy_run(a, plan, &g->run[i], buf, err);
+			r = copy_run(a, from, &g->run[i], buf, err);
 	}
 	return r;
 }
@@ -143,29 +143,18 @@ static int aside_read(struct page_source *s, uint64_t addr, void *buf, size_t le
 			     (unsigned long)addr);
 }
 
-/* ---- the three calls ---- */
+/* ---- the calls ---- */
 
-int aside_copy(const Cpx__Mm *mm, pid_t pid, struct aside **ret, struct err *err)
+int aside_take(struct page_source *from, struct aside **ret, struct err *err)
 {
-	struct page_plan plan;
-	struct aside *a;
+	struct aside *a = calloc(1, sizeof(*a));
 	int r;
 
-	*ret = NULL;
-	if (!has_any(mm))
-		return 0;
-	r = page_plan_open(&plan, mm, true, pid, true, err);
-	if (r < 0)
-		return r;
-	a = calloc(1, sizeof(*a));
-	if (!a) {
-		page_plan_close(&plan);
+	if (!a)
 		return err_nomem(err);
-	}
 	a->source = (struct page_source){aside_next, aside_read};
 	a->fd = memfd_create("cpx-aside", MFD_CLOEXEC);
-	r = a->fd < 0 ? err_sys(err, -errno, "cannot copy memory aside") : copy_plan(a, &plan, err);
-	page_plan_close(&plan);
+	r = a->fd < 0 ? err_sys(err, -errno, "cannot copy memory aside") : copy_all(a, from, err);
 	if (r < 0) {
 		aside_free(a);
 		return r;
@@ -174,13 +163,33 @@ int aside_copy(const Cpx__Mm *mm, pid_t pid, struct aside **ret, struct err *err
 	return 0;
 }
 
-int aside_write(struct aside *a, struct pageout *p, const Cpx__Mm *mm, struct err *err)
+int aside_copy(const Cpx__Mm *mm, pid_t pid, struct aside **ret, struct err *err)
 {
-	if (!a)
+	struct page_plan plan;
+	int r;
+
+	*ret = NULL;
+	if (!has_any(mm))
 		return 0;
+	r = page_plan_open(&plan, mm, true, pid, true, err);
+	if (r < 0)
+		return r;
+	r = aside_take(&plan.source, ret, err);
+	page_plan_close(&plan);
+	return r;
+}
+
+int aside_write_all(struct aside *a, struct pageout *p, const Cpx__Mm *mm, bool has_children,
+		    struct err *err)
+{
 	a->next = 0;
 	a->within = 0;
-	return page_copy_out(p, mm, false, &a->source, err);
+	return page_copy_out(p, mm, has_children, &a->source, err);
+}
+
+int aside_write(struct aside *a, struct pageout *p, const Cpx__Mm *mm, struct err *err)
+{
+	return a ? aside_write_all(a, p, mm, false, err) : 0;
 }
 
 void aside_free(struct aside *a)

@@ -32,6 +32,15 @@ static int add(Cpx__Mm *mm, uint64_t start, uint64_t end)
 	return 0;
 }
 
+int guards_add(Cpx__Mm *mm, const struct page_ranges *guards, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < guards->n && r == 0; i++)
+		r = add(mm, guards->r[i].addr, guards->r[i].addr + guards->r[i].len);
+	return r < 0 ? err_nomem(err) : 0;
+}
+
 /* A kernel without the call or the category has none that could be seen. */
 static int scan(Cpx__Mm *mm, int fd, uint64_t start, uint64_t end, struct err *err)
 {

@@ -74,6 +74,7 @@ int guards_find(Cpx__Mm *mm, pid_t pid, bool is_aside, struct err *err);
  * bytes a page of mms that have children. */
 struct pageout_stats {
 	uint64_t pages, zero_pages, inherited_pages, bytes;
+	uint64_t before_pages; /* named, and stored earlier */
 };
 struct pageout {
 	struct image_writer *w;
@@ -85,6 +86,7 @@ struct pageout {
 	uint64_t group_max;	    /* bytes that a twin writes at once; 0: as is best */
 	struct page_hashes *hashes; /* of finished mms that have children, for CHUNK_INHERIT */
 	struct page_pool *pool;	    /* the workers; made when first needed */
+	struct page_known *known;   /* of the mm that is written: notes what becomes of its pages; or NULL */
 	struct pageout_stats stats;
 	uint64_t done_bytes; /* of memory looked at, stored or not */
 	/* May be NULL; called from the calling thread. */
@@ -109,6 +111,39 @@ bool vma_is_aside(const Cpx__Vma *v);
 int aside_copy(const Cpx__Mm *mm, pid_t pid, struct aside **ret, struct err *err);
 int aside_write(struct aside *a, struct pageout *p, const Cpx__Mm *mm, struct err *err);
 void aside_free(struct aside *a);
+
+/*
+ * ---- track.c, trackcopy.c: write tracking of an address space that runs ----
+ *
+ * Its private anonymous memory is write-protected for a userfaultfd, with nobody to wake: the kernel
+ * itself takes the protection off a page that is written to, and whatever is not protected may
+ * have changed. The order, round by round: track_mark(), then a moment at which all threads are
+ * outside of the kernel (see there), then track_store(); at last, while the tree is frozen, track_take().
+ */
+struct track;
+/* uffd: of tracee_watch(); taken, even on failure. early: the number of its early chunks. The task must be
+ * frozen. */
+int track_new(pid_t pid, int uffd, uint32_t early, struct track **ret, struct err *err);
+/* Frozen: what is large and has come since is watched as well. */
+int track_watch_new(struct track *t, struct err *err);
+/* Protects what was written to since it was protected last; *ret_bytes of it are to be stored now.
+ * What the kernel writes to by itself, into pages that it has looked up before (O_DIRECT), is not seen:
+ * before track_store() all threads must have left the system calls that they were in. */
+int track_mark(struct track *t, uint64_t *ret_bytes, struct err *err);
+/* Stores it as early chunks. What has gone meanwhile is left out. */
+int track_store(struct track *t, struct pageout *p, struct err *err);
+/* Frozen: copies aside what changed since it was stored. mm: its record, as it will be written. Guard
+ * pages are added to it. again: go on watching, for a next time. */
+int track_take(struct track *t, Cpx__Mm *mm, bool again, struct err *err);
+uint64_t track_taken_bytes(const struct track *t);
+/* Writes what was taken, and what is as before. */
+int track_write(struct track *t, struct pageout *p, const Cpx__Mm *mm, bool has_children,
+		struct err *err);
+/* Does it watch any of [start, end)? */
+bool track_watches(const struct track *t, uint64_t start, uint64_t end);
+uint32_t track_early(const struct track *t);
+pid_t track_pid(const struct track *t);
+void track_free(struct track *t); /* ends it; NULL is fine */
 
 /* ---- fill.c: chunks into the private memory of a task under construction ---- */
 struct fill_target {

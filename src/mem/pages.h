@@ -21,6 +21,32 @@
 int pages_select_some(int pagemap_fd, uint64_t start, uint64_t end, uint64_t max,
 		      struct page_ranges *out, uint64_t *ret_end, struct err *err);
 
+/* Appends [start, end), which must not lie before what is there. */
+int page_ranges_add(struct page_ranges *out, uint64_t start, uint64_t end);
+
+/* As pages_select(), with the guard pages apart. */
+int pages_select_apart(int pagemap_fd, uint64_t start, uint64_t end, struct page_ranges *out,
+		       struct page_ranges *guards, struct err *err);
+
+/* ---- pageknown.c ---- */
+
+enum page_state {
+	PAGE_UNKNOWN, /* not stored, or changed since */
+	PAGE_STORED,  /* as it is now */
+	PAGE_ZERO,    /* was looked at and is all zero: nothing is stored */
+};
+
+struct page_known {
+	struct known_block **block; /* ascending */
+	size_t n, max;
+};
+
+int page_known_set(struct page_known *k, uint64_t addr, uint64_t len, enum page_state state);
+/* The state of the page at addr, and how far (at most to end) the next ones are in the same, or less. */
+enum page_state page_known_get(const struct page_known *k, uint64_t addr, uint64_t end,
+			       uint64_t *ret_end);
+void page_known_release(struct page_known *k);
+
 /* ---- pageplan.c ---- */
 
 /* So that a batch holds the scans of one group and the writes of another. */
@@ -181,6 +207,43 @@ void page_sink_close(struct page_sink *s);
 
 int page_copy(struct page_sink *s, struct page_source *from, struct err *err);
 bool page_is_zero(const void *page);
+
+/* ---- aside.c ---- */
+
+/* Copies all that a source gives. The source's mappings must live as long as the copy. */
+int aside_take(struct page_source *from, struct aside **ret, struct err *err);
+int aside_write_all(struct aside *a, struct pageout *p, const Cpx__Mm *mm, bool has_children,
+		    struct err *err);
+
+/* ---- guard.c ---- */
+
+int guards_add(Cpx__Mm *mm, const struct page_ranges *guards, struct err *err);
+
+/* ---- track.c ---- */
+
+struct track {
+	pid_t pid;
+	uint32_t early;
+	int dir, pagemap_fd, mem_fd; /* of /proc/PID */
+	int uffd;
+	struct page_ranges span;  /* what is watched */
+	struct page_ranges dirty; /* changed before it was protected last; not stored yet */
+	struct page_known known;
+	/* while frozen, and until it is written */
+	struct page_ranges open;   /* what may have changed, populated or not */
+	struct page_ranges before; /* what is as stored */
+	struct aside *aside;	   /* what is not */
+	uint64_t taken_bytes;
+};
+
+/* What of [start, end) is not as it was when protected, or not populated. -EPERM, without words: not all
+ * of it is watched. */
+int track_find_open(const struct track *t, uint64_t start, uint64_t end, struct page_ranges *out,
+		    struct err *err);
+
+int track_open(struct track *t, struct err *err); /* its files in /proc */
+/* Protects ->open, while frozen. */
+int track_protect_open(struct track *t, struct err *err);
 
 /* ---- twinlink.c ---- */
 

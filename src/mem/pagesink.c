@@ -90,6 +90,23 @@ static int note_zero(struct page_sink *s, const struct page_job *j, struct err *
 	return r;
 }
 
+static int note_extents(struct page_known *k, const struct extent *e, size_t n,
+			enum page_state state)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = page_known_set(k, e[i].addr, e[i].len, state);
+	return r;
+}
+
+static int note_states(struct page_known *k, const struct page_job *j)
+{
+	int r = k ? note_extents(k, j->stored, j->nstored, PAGE_STORED) : 0;
+
+	return r < 0 || !k ? r : note_extents(k, j->zero.ext, j->zero.next, PAGE_ZERO);
+}
+
 static int put_job(struct page_sink *s, struct page_job *j, struct err *err)
 {
 	struct pageout_stats *st = &s->p->stats;
@@ -99,7 +116,7 @@ static int put_job(struct page_sink *s, struct page_job *j, struct err *err)
 		*err = j->err;
 		return j->ret;
 	}
-	if (s->own && keep_hashes(s, j) < 0)
+	if ((s->own && keep_hashes(s, j) < 0) || note_states(s->p->known, j) < 0)
 		return err_nomem(err);
 	r = note_inherited(s, j, err);
 	if (r == 0)

@@ -14,7 +14,7 @@
 
 #include <sys/ioctl.h>
 
-static int add_range(struct page_ranges *out, uint64_t start, uint64_t end)
+int page_ranges_add(struct page_ranges *out, uint64_t start, uint64_t end)
 {
 	struct page_range *last = out->n ? &out->r[out->n - 1] : NULL;
 
@@ -49,13 +49,19 @@ static struct pm_scan_arg scan_args(uint64_t start, uint64_t end, struct page_re
 	};
 }
 
-static int add_regions(struct page_ranges *out, const struct page_region *region, long n)
+/* guards: may be NULL. */
+static int add_regions(struct page_ranges *out, struct page_ranges *guards,
+		       const struct page_region *region, long n)
 {
 	int r = 0;
 
-	for (long i = 0; i < n && r == 0; i++)
-		if (!(region[i].categories & PAGE_IS_GUARD))
-			r = add_range(out, region[i].start, region[i].end);
+	for (long i = 0; i < n && r == 0; i++) {
+		bool is_guard = region[i].categories & PAGE_IS_GUARD;
+		struct page_ranges *to = is_guard ? guards : out;
+
+		if (to)
+			r = page_ranges_add(to, region[i].start, region[i].end);
+	}
 	return r;
 }
 
@@ -64,7 +70,7 @@ static int add_regions(struct page_ranges *out, const struct page_region *region
  * known: categories to be told apart; must not be empty.
  */
 static int scan(int fd, uint64_t start, uint64_t end, uint64_t max, uint64_t known,
-		struct page_ranges *out, uint64_t *ret_end)
+		struct page_ranges *out, struct page_ranges *guards, uint64_t *ret_end)
 {
 	struct page_region region[REGIONS];
 	struct pm_scan_arg arg = scan_args(start, end, region, known);
@@ -75,7 +81,7 @@ static int scan(int fd, uint64_t start, uint64_t end, uint64_t max, uint64_t kno
 	if (n < 0)
 		return -errno;
 	*ret_end = arg.walk_end;
-	if (add_regions(out, region, n) < 0)
+	if (add_regions(out, guards, region, n) < 0)
 		return -ENOMEM;
 	return arg.walk_end > start ? 0 : -EIO;
 }
@@ -90,7 +96,7 @@ static int add_entry(struct page_ranges *out, uint64_t entry, uint64_t addr)
 {
 	if (!(entry & (PM_PRESENT | PM_SWAP)) || entry & (PM_FILE | PM_GUARD))
 		return 0;
-	return add_range(out, addr, addr + CPX_PAGE_SIZE);
+	return page_ranges_add(out, addr, addr + CPX_PAGE_SIZE);
 }
 
 static int add_entries(struct page_ranges *out, const uint64_t *entry, size_t n, uint64_t addr)
@@ -122,39 +128,49 @@ static int read_entries(int fd, uint64_t start, uint64_t end, struct page_ranges
 
 /* Newest interface first. A kernel without guard pages does not know their category. */
 static int select_some(int fd, uint64_t start, uint64_t end, uint64_t max, struct page_ranges *out,
-		       uint64_t *ret_end)
+		       struct page_ranges *guards, uint64_t *ret_end)
 {
-	int r = is_denied("pagemap_scan") ? -ENOTTY
-					  : scan(fd, start, end, max, PAGE_IS_GUARD, out, ret_end);
+	int r = -ENOTTY;
 
+	if (!is_denied("pagemap_scan"))
+		r = scan(fd, start, end, max, PAGE_IS_GUARD, out, guards, ret_end);
 	if (r == -EINVAL)
-		r = scan(fd, start, end, max, PAGE_IS_PFNZERO, out, ret_end);
+		r = scan(fd, start, end, max, PAGE_IS_PFNZERO, out, guards, ret_end);
 	if (r == -ENOTTY || r == -EINVAL)
 		r = read_entries(fd, start, end, out, ret_end);
 	return r;
 }
 
+static int select_failed(int r, uint64_t start, uint64_t end, struct err *err)
+{
+	if (r == -ENOMEM)
+		return err_nomem(err);
+	return err_sys(err, r, "cannot find the pages of %#lx-%#lx", (unsigned long)start,
+		       (unsigned long)end);
+}
+
 int pages_select_some(int pagemap_fd, uint64_t start, uint64_t end, uint64_t max,
 		      struct page_ranges *out, uint64_t *ret_end, struct err *err)
 {
-	int r = select_some(pagemap_fd, start, end, max, out, ret_end);
+	int r = select_some(pagemap_fd, start, end, max, out, NULL, ret_end);
 
-	if (r == -ENOMEM)
-		return err_nomem(err);
-	if (r < 0)
-		return err_sys(err, r, "cannot find the pages of %#lx-%#lx", (unsigned long)start,
-			       (unsigned long)end);
-	return 0;
+	return r < 0 ? select_failed(r, start, end, err) : 0;
+}
+
+int pages_select_apart(int pagemap_fd, uint64_t start, uint64_t end, struct page_ranges *out,
+		       struct page_ranges *guards, struct err *err)
+{
+	int r = 0;
+
+	while (start < end && r == 0)
+		r = select_some(pagemap_fd, start, end, 0, out, guards, &start);
+	return r < 0 ? select_failed(r, start, end, err) : 0;
 }
 
 int pages_select(int pagemap_fd, uint64_t start, uint64_t end, struct page_ranges *out,
 		 struct err *err)
 {
-	int r = 0;
-
-	while (start < end && r == 0)
-		r = pages_select_some(pagemap_fd, start, end, 0, out, &start, err);
-	return r;
+	return pages_select_apart(pagemap_fd, start, end, out, NULL, err);
 }
 
 void page_ranges_release(struct page_ranges *p)

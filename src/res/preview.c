@@ -34,7 +34,7 @@ struct verifier {
 	pthread_t thread;
 	bool is_running;
 	struct dump_ctx *c;
-	pid_t *pid, *copy;
+	struct preview_copy *copy;
 	size_t n;
 	struct err err;
 	int ret;
@@ -199,30 +199,34 @@ int preview_smaps(struct dump_ctx *c, pid_t pid, int dir, struct proc_vmas *ret,
 
 /* ---- afterwards ---- */
 
-static bool is_unchanged(const struct seen_vma *had, const struct proc_vmas *now)
+/* A twin is not watched, and what runs is not any more by then. */
+#define CHANGES_BY_US PVM_UFFD_WP
+
+static bool is_unchanged(const struct seen_vma *had, const struct proc_vmas *now, bool runs)
 {
 	const struct proc_vma *v = proc_vmas_find(now, had->start);
 
 	if (!v)
-		return had->vm_flags & PVM_DONTFORK;
-	return v->start == had->start && v->end == had->end && v->vm_flags == had->vm_flags &&
-	       v->pkey == had->pkey;
+		return runs || had->vm_flags & PVM_DONTFORK;
+	if (v->start != had->start || v->end != had->end)
+		return runs;
+	return !((v->vm_flags ^ had->vm_flags) & ~(uint64_t)CHANGES_BY_US) && v->pkey == had->pkey;
 }
 
-static int verify_one(struct dump_ctx *c, pid_t pid, pid_t copy, struct err *err)
+static int verify_one(struct dump_ctx *c, const struct preview_copy *copy, struct err *err)
 {
-	const struct seen *s = find(c, pid);
+	const struct seen *s = find(c, copy->pid);
 	struct proc_vmas now = {0};
 	_cleanup_close_ int dir = -1;
 	int r;
 
 	if (!s || !s->vma)
 		return 0;
-	r = proc_open(c->proc_fd, copy, 0, &dir, err);
+	r = proc_open(c->proc_fd, copy->copy, 0, &dir, err);
 	if (r == 0)
 		r = proc_smaps(dir, &now, err);
 	for (size_t i = 0; i < s->n && r == 0; i++)
-		if (!is_unchanged(&s->vma[i], &now))
+		if (!is_unchanged(&s->vma[i], &now, copy->runs))
 			r = err_set(err, -EAGAIN,
 				    "the flags of mapping %llx-%llx were changed meanwhile",
 				    (unsigned long long)s->vma[i].start,
@@ -236,7 +240,7 @@ static void *verify_all(void *arg)
 	struct verifier *v = arg;
 
 	for (size_t i = 0; i < v->n && v->ret == 0; i++)
-		v->ret = verify_one(v->c, v->pid[i], v->copy[i], &v->err);
+		v->ret = verify_one(v->c, &v->copy[i], &v->err);
 	return NULL;
 }
 
@@ -253,7 +257,7 @@ static void start_verifier(struct verifier *v)
 		verify_all(v);
 }
 
-int preview_verify_begin(struct dump_ctx *c, const pid_t *pid, const pid_t *copy, size_t n,
+int preview_verify_begin(struct dump_ctx *c, const struct preview_copy *copy, size_t n,
 			 struct err *err)
 {
 	struct verifier *v = c->preview ? &c->preview->verifier : NULL;
@@ -261,11 +265,9 @@ int preview_verify_begin(struct dump_ctx *c, const pid_t *pid, const pid_t *copy
 	if (!v || !c->preview->n)
 		return 0;
 	*v = (struct verifier){.c = c, .n = n};
-	v->pid = calloc(n + 1, sizeof(*pid));
 	v->copy = calloc(n + 1, sizeof(*copy));
-	if (!v->pid || !v->copy)
+	if (!v->copy)
 		return err_nomem(err);
-	memcpy(v->pid, pid, n * sizeof(*pid));
 	memcpy(v->copy, copy, n * sizeof(*copy));
 	start_verifier(v);
 	return 0;
@@ -275,7 +277,6 @@ static void verifier_release(struct verifier *v)
 {
 	if (v->is_running)
 		pthread_join(v->thread, NULL);
-	free(v->pid);
 	free(v->copy);
 	*v = (struct verifier){.ret = v->ret, .err = v->err};
 }

@@ -20,13 +20,19 @@ void preview_read(struct dump_ctx *c, pid_t root, bool no_children);
  * dir: /proc/PID. */
 int preview_smaps(struct dump_ctx *c, pid_t pid, int dir, struct proc_vmas *ret, struct err *err);
 
+struct preview_copy {
+	pid_t pid;
+	pid_t copy; /* a twin of it, or itself ... */
+	bool runs;  /* ... which runs again: what it has unmapped or moved since is not looked at */
+};
+
 /*
- * Whether the flags that were taken from before the freeze are those of copy[i] (a twin of pid[i], or
- * pid[i] itself, still frozen). The walk takes as long as the first one did, so it begins in the
- * background; the copies must live until _end(), which returns 0, or -EAGAIN when flags were changed
- * in between. _end() without _begin(), or once more: 0. The arrays are copied.
+ * Whether the flags that were taken from before the freeze are those of the copies. The walk takes as
+ * long as the first one did, so it begins in the background; the copies must live until _end(), which
+ * returns 0, or -EAGAIN when flags were changed in between. _end() without _begin(), or once more: 0.
+ * The array is copied.
  */
-int preview_verify_begin(struct dump_ctx *c, const pid_t *pid, const pid_t *copy, size_t n,
+int preview_verify_begin(struct dump_ctx *c, const struct preview_copy *copy, size_t n,
 			 struct err *err);
 int preview_verify_end(struct dump_ctx *c, struct err *err);
 

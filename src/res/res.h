@@ -34,6 +34,9 @@ struct dump_ctx {
 	struct attr_cache *attrs; /* res/attr.c: what was read for several attributes; NULL at first */
 	size_t npassing;	/* of the refusals, those of a state that the tree leaves by itself in a moment */
 	const struct external_rules *external; /* ends outside of the tree that are accepted; NULL: none */
+	/* Is this mapping watched by a userfaultfd of our own? NULL: none is. */
+	bool (*is_watched)(const void *watcher, pid_t pid, uint64_t start, uint64_t end);
+	const void *watcher;
 	bool check_only;	/* cpx check: nothing is injected, only what is seen from outside */
 };
 

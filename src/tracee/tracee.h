@@ -165,6 +165,11 @@ int tracee_resume(struct tracee *t, struct err *err);
 /* Takes the mailbox out again, the host thread is back where it was, stopped. */
 int tracee_eject(struct tracee *t, struct err *err);
 
+/* A userfaultfd of the memory of a frozen, injected t, for write tracking; the task itself never has
+ * the descriptor, and closing ours (our death does) ends all that was registered. -EOPNOTSUPP,
+ * -EPERM ...: there can be none. */
+int tracee_watch(struct tracee *t, int *ret_fd, struct err *err);
+
 /*
  * The twin: a copy-on-write copy of the address space that sits in the loop on lane 2, with no
  * descriptors of the application, in a session of its own, invisible to it (made by a midwife
