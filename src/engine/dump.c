@@ -93,12 +93,20 @@ static int make_twins(struct session *s, struct err *err)
 	return interrupt_check(err);
 }
 
+/* From here on the writing takes a while; a smaller memory is out before anybody would notice. */
+#define YIELD_FROM (64UL << 20)
+
+static bool steps_behind(const struct session *s)
+{
+	return s->is_twinned && !stays_frozen(s) && s->info->memory_bytes >= YIELD_FROM;
+}
+
 static int thaw_early(struct session *s, struct err *err)
 {
 	if (!s->is_twinned || stays_frozen(s))
 		return 0;
 	tree_thaw(&s->tree, THAW_RUN);
-	for (size_t i = 0; i < s->nmms; i++)
+	for (size_t i = 0; i < s->nmms && steps_behind(s); i++)
 		if (s->mm[i].twin)
 			twin_yield(s->mm[i].twin);
 	return 0;
@@ -277,7 +285,7 @@ static int write_pages(struct session *s, struct err *err)
 		.out_fd = s->output->is_file && s->format.codec == CODEC_NONE ? s->output->fd : -1,
 		.workers = session_workers(s),
 		.group_max = group_max(s->options->limit_rate),
-		.is_background = s->is_twinned && !stays_frozen(s),
+		.is_background = steps_behind(s),
 		.progress = report_progress,
 		.progress_data = s,
 	};

@@ -76,7 +76,7 @@ def is_twin_behind(pid):
 
 def check_interrupt():
     """A dump that waits can be called off; its twin steps behind the tree."""
-    target = start(2)
+    target = start(80)
     p = subprocess.Popen([cpx.path(), "dump", str(target.pid), "-o", "slow", "--limit-rate=1K"],
                          stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     if not procs.wait_until(lambda: is_twin_behind(target.pid), 10):
