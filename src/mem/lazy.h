@@ -19,6 +19,13 @@
 
 #define LAZY_WORDS (CHUNK_MAX / 4096 / 64) /* of a bitmap of a chunk's pages */
 
+/* ---- lazybits.c: ranges [a, b) of pages in such a bitmap ---- */
+bool lazy_bits_any(const uint64_t *m, unsigned a, unsigned b);
+void lazy_bits_set(uint64_t *m, unsigned a, unsigned b);
+unsigned lazy_bits_clear(uint64_t *m, unsigned a, unsigned b); /* how many were set */
+/* Pages from a on that are as a is: set or not. */
+unsigned lazy_bits_run(const uint64_t *m, unsigned a, unsigned b, bool *ret_set);
+
 /* Which pages may be filled while the tree runs. */
 struct lazy_choice {
 	uint64_t (*page)[LAZY_WORDS]; /* of each of image->chunk, by their offset in it */

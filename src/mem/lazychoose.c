@@ -17,19 +17,9 @@
 
 #define NEVER_LATER (VMA_LOCKED | VMA_LOCKONFAULT | VMA_WIPEONFORK | VMA_DROPPABLE)
 
-static uint32_t page_of(uint64_t from)
+static unsigned page_of(uint64_t from)
 {
-	return (uint32_t)(from / CPX_PAGE_SIZE);
-}
-
-static bool is_later(const struct lazy_choice *c, size_t chunk, uint64_t from)
-{
-	return c->page[chunk][page_of(from) / 64] >> (page_of(from) % 64) & 1;
-}
-
-static void flip(struct lazy_choice *c, size_t chunk, uint64_t from)
-{
-	c->page[chunk][page_of(from) / 64] ^= 1ULL << (page_of(from) % 64);
+	return (unsigned)(from / CPX_PAGE_SIZE);
 }
 
 void lazy_choice_release(struct lazy_choice *c)
@@ -44,12 +34,8 @@ void lazy_choice_release(struct lazy_choice *c)
 static uint64_t run_at(const struct lazy_choice *c, size_t chunk, const struct piece *p, uint64_t at,
 		       bool *ret_later)
 {
-	uint64_t len = CPX_PAGE_SIZE;
-
-	*ret_later = is_later(c, chunk, p->from + at);
-	while (at + len < p->len && is_later(c, chunk, p->from + at + len) == *ret_later)
-		len += CPX_PAGE_SIZE;
-	return len;
+	return CPX_PAGE_SIZE * lazy_bits_run(c->page[chunk], page_of(p->from + at),
+					     page_of(p->from + p->len), ret_later);
 }
 
 /* ---- mappings --------------------------------------------------------------------------------- */
@@ -73,10 +59,12 @@ static int choose_piece(struct lazy_choice *c, size_t chunk, const Cpx__Mm *mm, 
 		const Cpx__Vma *v = vma_at(mm, p->addr + at);
 		uint64_t end = v ? MIN(v->end - p->addr, p->len) : p->len;
 
-		for (; at < end && may_wait(v); at += CPX_PAGE_SIZE) {
-			if (is_later(c, chunk, p->from + at))
+		if (may_wait(v)) {
+			unsigned first = page_of(p->from + at), last = page_of(p->from + end);
+
+			if (lazy_bits_any(c->page[chunk], first, last))
 				return -EEXIST; /* one page of the chunk at two places */
-			flip(c, chunk, p->from + at);
+			lazy_bits_set(c->page[chunk], first, last);
 		}
 		at = end;
 	}
@@ -187,11 +175,10 @@ static void not_later(struct lazy_choice *c, const struct lazy_spans *l, uint64_
 	}
 	for (; lo < l->n && l->span[lo].addr < end; lo++) {
 		const struct lazy_span *p = &l->span[lo];
+		uint64_t from = MAX(start, p->addr) - p->addr, to = MIN(end - p->addr, p->len);
 
-		for (uint64_t at = 0; at < p->len; at += CPX_PAGE_SIZE)
-			if (p->addr + at + CPX_PAGE_SIZE > start && p->addr + at < end &&
-			    is_later(c, p->chunk, p->from + at))
-				flip(c, p->chunk, p->from + at);
+		lazy_bits_clear(c->page[p->chunk], page_of(p->from + from),
+				page_of(p->from + to + CPX_PAGE_SIZE - 1));
 	}
 }
 

@@ -78,36 +78,20 @@ static struct lazy_table *new_table(struct lazy_state *st, size_t n, struct err 
 
 /* ---- pages -------------------------------------------------------------------------------------- */
 
-static uint64_t *word_of(const struct lazy_space *s, uint32_t chunk, uint32_t page)
+static unsigned page_of(uint64_t from)
 {
-	return &s->undone[chunk - s->first][page / 64];
+	return (unsigned)(from / CPX_PAGE_SIZE);
 }
 
-static bool is_undone(const struct lazy_space *s, const struct lazy_span *p, uint64_t offset)
+static uint64_t *bits_of(const struct lazy_space *s, const struct lazy_span *p)
 {
-	uint32_t page = (uint32_t)((p->from + offset) / CPX_PAGE_SIZE);
-
-	return *word_of(s, p->chunk, page) >> (page % 64) & 1;
-}
-
-static void set_done(struct lazy_space *s, const struct lazy_span *p, uint64_t offset)
-{
-	uint32_t page = (uint32_t)((p->from + offset) / CPX_PAGE_SIZE);
-
-	if (!is_undone(s, p, offset))
-		return;
-	*word_of(s, p->chunk, page) &= ~(1ULL << (page % 64));
-	s->left--;
+	return s->undone[p->chunk - s->first];
 }
 
 static void set_undone(struct lazy_space *s, const struct lazy_span *p)
 {
-	for (uint32_t at = p->from; at < p->from + p->len; at += CPX_PAGE_SIZE) {
-		uint32_t page = at / CPX_PAGE_SIZE;
-
-		*word_of(s, p->chunk, page) |= 1ULL << (page % 64);
-		s->left++;
-	}
+	lazy_bits_set(bits_of(s, p), page_of(p->from), page_of(p->from + p->len));
+	s->left += page_of(p->len);
 }
 
 void lazy_space_recount(struct lazy_space *s)
@@ -227,11 +211,12 @@ static size_t span_at(const struct lazy_table *t, uint64_t addr)
 static void run_at(const struct lazy_space *s, const struct lazy_span *p, uint64_t offset, uint64_t max,
 		   struct lazy_span *ret)
 {
-	uint64_t len = 0, end = MIN(p->len - offset, max);
+	bool is_undone;
+	uint64_t len = CPX_PAGE_SIZE * lazy_bits_run(bits_of(s, p), page_of(p->from + offset),
+						     page_of(p->from + p->len), &is_undone);
 
-	while (len < end && is_undone(s, p, offset + len))
-		len += CPX_PAGE_SIZE;
-	*ret = (struct lazy_span){p->addr + offset, len, p->chunk, p->from + (uint32_t)offset};
+	*ret = (struct lazy_span){p->addr + offset, is_undone ? MIN(len, max) : 0, p->chunk,
+				  p->from + (uint32_t)offset};
 }
 
 void lazy_find(const struct lazy_space *s, uint64_t addr, uint64_t max, struct lazy_span *ret)
@@ -248,19 +233,25 @@ bool lazy_next(struct lazy_space *s, uint64_t max, struct lazy_span *ret)
 	for (; s->cursor < s->table->n; s->cursor++) {
 		const struct lazy_span *p = &s->table->span[s->cursor];
 
-		for (uint64_t at = 0; at < p->len; at += CPX_PAGE_SIZE)
-			if (is_undone(s, p, at)) {
-				run_at(s, p, at, max, ret);
-				return true;
-			}
+		bool is_undone;
+		uint64_t done = CPX_PAGE_SIZE * lazy_bits_run(bits_of(s, p), page_of(p->from),
+							      page_of(p->from + p->len), &is_undone);
+
+		done = is_undone ? 0 : done;
+		if (done < p->len) {
+			run_at(s, p, done, max, ret);
+			return true;
+		}
 	}
 	return false;
 }
 
 void lazy_done(struct lazy_space *s, const struct lazy_span *run, uint64_t len)
 {
-	for (uint64_t at = 0; at < MIN(len, run->len); at += CPX_PAGE_SIZE)
-		set_done(s, run, at);
+	len = MIN(len, run->len);
+	if (len)
+		s->left -= lazy_bits_clear(bits_of(s, run), page_of(run->from),
+					   page_of(run->from + len));
 }
 
 /* ---- what the tree did -------------------------------------------------------------------------- */

@@ -134,6 +134,27 @@ static void test_a_page_twice(void **state)
 	free_world(&w);
 }
 
+/* All ranges of a bitmap against bit by bit. */
+static void test_bits(void **state)
+{
+	for (unsigned a = 0; a < 256; a += 7)
+		for (unsigned b = a + 1; b <= 256; b += 5) {
+			uint64_t m[LAZY_WORDS] = {0};
+			bool is_set;
+
+			lazy_bits_set(m, a, b);
+			for (unsigned i = 0; i < 256; i++) {
+				assert_int_equal(m[i / 64] >> (i % 64) & 1, i >= a && i < b);
+				assert_int_equal(lazy_bits_any(m, i, i + 1), i >= a && i < b);
+				assert_int_equal(lazy_bits_run(m, i, 256, &is_set),
+						 i < a ? a - i : i < b ? b - i : 256 - i);
+				assert_int_equal(is_set, i >= a && i < b);
+			}
+			assert_int_equal(lazy_bits_clear(m, 0, (a + b) / 2), (a + b) / 2 - a);
+			assert_int_equal(lazy_bits_any(m, 0, 256), (a + b) / 2 < b);
+		}
+}
+
 static void test_find_and_done(void **state)
 {
 	struct lazy_span run;
@@ -243,6 +264,7 @@ int main(void)
 		cmocka_unit_test(test_choice),
 		cmocka_unit_test(test_arguments_come_first),
 		cmocka_unit_test(test_a_page_twice),
+		cmocka_unit_test(test_bits),
 		cmocka_unit_test(test_find_and_done),
 		cmocka_unit_test(test_drop),
 		cmocka_unit_test(test_move),
