@@ -114,6 +114,8 @@ struct cpx_restore_options {
 	unsigned copies; /* trees to make of the image, each in a PID namespace of its own; 0: one, not as a clone */
 	/* Of copies; NULL or 0: none. Paths are absolute or of the caller's working directory. */
 	const char *output_dir; /* DIR/N is made: what is written to files, pipes and terminals goes there */
+	const char *const *shared_file; /* common to all although they write to it */
+	size_t nshared_files;
 	const char *clone_id_file; /* where each finds its number */
 	int clone_signal; /* sent to each root once it runs */
 	const char *on_restore; /* command for sh(1), run before a tree goes on */

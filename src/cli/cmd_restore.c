@@ -6,9 +6,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { MAX_FILES = 1024 }; /* of one option */
 enum {
 	KEY_PID = 256, KEY_PIDFILE, KEY_PIPE, KEY_CHANGED, KEY_LAZY, KEY_COPIES, KEY_OUTPUT, KEY_ID, KEY_SIGNAL,
-	KEY_HOOK, KEY_PARENT,
+	KEY_HOOK, KEY_SHARED, KEY_PARENT,
 };
 
 static const struct cli_option option[] = {
@@ -23,6 +24,7 @@ static const struct cli_option option[] = {
 	{KEY_LAZY, "lazy", NULL, "run at once, and fill memory while it runs (needs root)"},
 	{KEY_COPIES, "copies", "N", "make N trees of the image; return when all have ended, with a table"},
 	{KEY_OUTPUT, "output-dir", "DIR", "of copies: clone I writes into DIR/I: files that are open for it, outside pipes, terminals"},
+	{KEY_SHARED, "shared-file", "FILE", "of copies: all write to this one; may be given again"},
 	{KEY_ID, "clone-id-file", "FILE", "of copies: at this path each finds a file of its own with its number"},
 	{KEY_SIGNAL, "clone-signal", "SIG", "of copies: send this signal to each root once it runs"},
 	{KEY_HOOK, "on-restore", "COMMAND", "run a shell command in the namespaces of the tree before it goes on"},
@@ -35,16 +37,16 @@ struct options {
 	struct cpx_restore_options restore;
 	struct cli_pipes pipes;
 	struct cli_parents parents;
-	const char *changed[1024];
+	const char *changed[MAX_FILES], *shared[MAX_FILES];
 };
 
-static int add_changed(struct options *o, const char *file)
+static int add_file(const char **list, size_t *n, const char *file, const char *name)
 {
-	if (o->restore.nallow_changed == sizeof(o->changed) / sizeof(o->changed[0])) {
-		cli_usage_error(&cmd_restore, "--allow-changed is given too often");
+	if (*n == MAX_FILES) {
+		cli_usage_error(&cmd_restore, "%s is given too often", name);
 		return -1;
 	}
-	o->changed[o->restore.nallow_changed++] = file;
+	list[(*n)++] = file;
 	return 0;
 }
 
@@ -109,12 +111,14 @@ static int set(void *data, int key, const char *arg)
 	case KEY_PARENT:
 		return cli_add_parent(&cmd_restore, &all->parents, arg);
 	case KEY_CHANGED:
-		return add_changed(all, arg);
+		return add_file(all->changed, &o->nallow_changed, arg, "--allow-changed");
 	case KEY_COPIES:
 		return set_copies(o, arg);
 	case KEY_OUTPUT:
 		o->output_dir = arg;
 		return 0;
+	case KEY_SHARED:
+		return add_file(all->shared, &o->nshared_files, arg, "--shared-file");
 	case KEY_ID:
 		o->clone_id_file = arg;
 		return 0;
@@ -186,8 +190,8 @@ static int check_usage(const struct cpx_restore_options *o)
 {
 	if (strcmp(o->input, "-") == 0 && isatty(o->in_fd))
 		return cli_usage_error(&cmd_restore, "an image is not read from a terminal");
-	if (!o->copies && (o->output_dir || o->clone_id_file || o->clone_signal))
-		return cli_usage_error(&cmd_restore, "--output-dir, --clone-id-file and --clone-signal are for --copies");
+	if (!o->copies && (o->output_dir || o->nshared_files || o->clone_id_file || o->clone_signal))
+		return cli_usage_error(&cmd_restore, "--output-dir, --shared-file, --clone-id-file and --clone-signal are for --copies");
 	if (o->copies && o->pids == CPX_PIDS_SAME)
 		return cli_usage_error(&cmd_restore, "each of --copies has a PID namespace of its own: not --pid=same");
 	if (o->copies && o->lazy)
@@ -208,6 +212,7 @@ static int run(const struct cli_command *self, int argc, char **argv)
 	o.restore.external_pipe = o.pipes.item;
 	o.restore.nexternal_pipes = o.pipes.n;
 	o.restore.allow_changed = o.changed;
+	o.restore.shared_file = o.shared;
 	o.restore.parents = cli_parents(&o.parents);
 	if (status == CLI_GO_ON)
 		status = restore(&o.restore, &common);

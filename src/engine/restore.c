@@ -284,6 +284,8 @@ static void setup_tree(struct restoration *j)
 	c->external = &j->external;
 	c->allow_changed = j->o->allow_changed;
 	c->nallow_changed = j->o->nallow_changed;
+	c->shared_file = j->o->shared_file;
+	c->nshared_files = j->o->nshared_files;
 	c->input_fd = strcmp(j->o->input, "-") == 0 ? j->o->in_fd : -1;
 	c->fd_base = files_fd_base(j->image);
 	j->rt.image = j->image;

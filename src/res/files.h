@@ -240,6 +240,8 @@ int identity_locate(const Cpx__RegularFile *b, char *path, size_t size, bool *re
 		    struct err *err);
 /* What a task would not have seen had it gone on, NULL: nothing, or there is no such file. */
 const char *identity_change(const Cpx__RegularFile *b, const char *path, bool itself);
+/* Is it, by name or by inode, one of these? */
+bool identity_is_listed(const char *const *list, size_t n, const char *path);
 bool identity_is_allowed(const struct restore_ctx *c, const char *path);
 
 /* ---- restore side: files_restore.c ---- */

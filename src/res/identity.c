@@ -266,14 +266,19 @@ const char *identity_change(const Cpx__RegularFile *b, const char *path, bool it
 	return is_of_kernel(path) ? NULL : "it is another one, with another size or time";
 }
 
-bool identity_is_allowed(const struct restore_ctx *c, const char *path)
+bool identity_is_listed(const char *const *list, size_t n, const char *path)
 {
 	struct stat a, b;
 
-	for (size_t i = 0; i < c->nallow_changed; i++)
-		if (strcmp(c->allow_changed[i], path) == 0 ||
-		    (stat(c->allow_changed[i], &a) == 0 && stat(path, &b) == 0 &&
-		     a.st_dev == b.st_dev && a.st_ino == b.st_ino))
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(list[i], path) == 0 ||
+		    (stat(list[i], &a) == 0 && stat(path, &b) == 0 && a.st_dev == b.st_dev &&
+		     a.st_ino == b.st_ino))
 			return true;
 	return false;
+}
+
+bool identity_is_allowed(const struct restore_ctx *c, const char *path)
+{
+	return identity_is_listed(c->allow_changed, c->nallow_changed, path);
 }

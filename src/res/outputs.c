@@ -3,7 +3,7 @@
  * Clones and the names that they have in common. A regular file that is open for writing is copied
  * for each clone below the output directory, under its whole path, so that positions stay valid; so
  * is one that is locked. Pipes to outside and terminals become files there. Without an output
- * directory such a file is refused, unless it is only appended to.
+ * directory such a file is refused, unless it is only appended to, or the user wants it shared.
  *
  * Cannot be had twice and is refused: named FIFOs, the names of Unix sockets, ports of netlink sockets. Not done: a file that
  * a clone opens by name later is the common one.
@@ -44,9 +44,20 @@ static bool is_same_file(const Cpx__Path *a, const Cpx__Path *b)
 	return a->ino == b->ino && a->dev == b->dev;
 }
 
+/* The user wants it so. */
+static bool is_common(const struct restore_ctx *c, const Cpx__File *f)
+{
+	char path[PATH_MAX];
+
+	return c->nshared_files && path_text(&f->regular->path->path, path, sizeof(path), NULL) == 0 &&
+	       identity_is_listed(c->shared_file, c->nshared_files, path);
+}
+
 /* Who only reads it must see what the others write. */
 static bool is_output(const struct restore_ctx *c, const Cpx__File *f)
 {
+	if (is_common(c, f))
+		return false;
 	for (size_t i = 0; i < c->image->nfiles; i++) {
 		const Cpx__File *other = c->image->file[i];
 
@@ -205,14 +216,15 @@ static int check_regular(struct restore_ctx *c, const Cpx__File *f)
 	const ProtobufCBinaryData *path = &f->regular->path->path;
 	bool is_lost = f->regular->handle.len;
 
-	if (!is_written(f) || (c->output_dir && !is_lost) || ((f->flags & O_APPEND) && !is_locked(f)))
+	if (!is_written(f) || (c->output_dir && !is_lost) || ((f->flags & O_APPEND) && !is_locked(f)) ||
+	    is_common(c, f))
 		return 0;
 	return files_refuse_restore(c, f, "regular file",
 				    "cannot be restored %u times: '%.*s' is %s, and the copies would get into "
 				    "each other's way%s",
 				    c->copies, (int)path->len, (const char *)path->data,
 				    is_locked(f) ? "locked" : "open for writing",
-				    is_lost ? "" : "; give each its own with --output-dir");
+				    is_lost ? "" : "; give each its own with --output-dir, or say that they can share it with --shared-file");
 }
 
 static int check_socket(struct restore_ctx *c, const Cpx__File *f)

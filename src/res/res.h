@@ -55,6 +55,8 @@ struct restore_ctx {
 	const struct external_rules *external; /* instead of those of the image; NULL: none */
 	const char *const *allow_changed; /* files that may have changed */
 	size_t nallow_changed;
+	const char *const *shared_file; /* of clones: common to all, though they write to it */
+	size_t nshared_files;
 	int input_fd;		/* where the image comes from, if that is not cpx's own descriptor; -1 */
 	unsigned copies;	/* clones that are made of the image, 0: none, this is an ordinary restore */
 	unsigned clone;		/* which one this is, from 1; 0: not yet one of them */

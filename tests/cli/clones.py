@@ -86,6 +86,8 @@ def check_refused():
     if "fd 3 (regular file)" not in out or os.path.abspath("journal") not in out or "--output-dir" not in out:
         raise Fail(f"a file that is open for writing: {out!r}")
     cpx.run("restore", "image", "--copies=2", "--output-dir=all", status=3)
+    json_of = json.loads(cpx.run("restore", "image", "--copies=2", "--json", "--shared-file=journal", "--on-restore=false", status=1))
+    expect([c["restored"] for c in json_of["clones"]], [False, False], "not refused, but not run")
     for options in [["--output-dir=x"], ["--copies=0"], ["--copies=2", "--pid=same"], ["--copies=2", "--clone-signal=HUH"]]:
         cpx.run("restore", "image", *options, status=2)
 
