@@ -51,13 +51,14 @@ static void add_pid(struct pids *l, pid_t pid)
 		l->pid[l->n++] = pid;
 }
 
+/* A traced one, too: just before it is let go of it is in a stop of ours, and the signal waits. */
 static bool can_be_stopped(pid_t pid, char *comm, size_t size)
 {
 	_cleanup_close_ int dir = -1;
 	struct proc_stat st = {0};
 
 	return proc_open(-1, pid, 0, &dir, NULL) == 0 && proc_stat(dir, &st, NULL) == 0 &&
-	       !proc_is_dead(st.state) && st.state != 'T' && st.state != 't' &&
+	       !proc_is_dead(st.state) && st.state != 'T' &&
 	       proc_comm(dir, comm, size, NULL) == 0;
 }
 
