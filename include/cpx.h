@@ -44,6 +44,7 @@ struct cpx_result {
 	/* dump; zero where it does not apply */
 	uint64_t frozen_us, wall_us, memory_bytes, image_bytes;
 	uint64_t pages, zero_pages, shared_pages; /* stored, left out as zero, left out as shared copy-on-write with the parent */
+	uint64_t before_pages; /* left out because the parent image has them */
 	unsigned tasks, threads;
 	char freeze_mode[16]; /* "twin", "precopy", or "frozen" (written while frozen) */
 	char freeze_reason[128]; /* why not a twin, or no pre-copy */
@@ -83,6 +84,7 @@ struct cpx_external_pipe {
 struct cpx_dump_options {
 	pid_t pid;
 	const char *output; /* NULL: PID.cpx; "-": out_fd */
+	const char *parent; /* an image of the tree: write only what has changed since; NULL: everything */
 	int out_fd;	    /* for "-": standard output */
 	enum cpx_after after;
 	bool no_children;
@@ -134,6 +136,19 @@ int cpx_check(const struct cpx_dump_options *o, struct cpx_result *r);
 int cpx_info(const char *file, const struct cpx_parents *parents, bool json, FILE *out, struct cpx_result *r);
 /* Also the images that it builds on. */
 int cpx_verify(const char *file, const struct cpx_parents *parents, struct cpx_result *r);
+
+struct cpx_flatten_options {
+	const char *input; /* file, or "-": in_fd */
+	int in_fd;
+	const char *output; /* file, or "-": out_fd */
+	int out_fd;
+	enum cpx_compress compress;
+	int level;
+	struct cpx_parents parents;
+	struct cpx_progress progress;
+};
+/* Writes the image and all that it builds on as one. It keeps its id: what builds on it finds it there. */
+int cpx_flatten(const struct cpx_flatten_options *o, struct cpx_result *r);
 
 enum cpx_log_level { CPX_LOG_ERROR, CPX_LOG_WARN, CPX_LOG_INFO, CPX_LOG_DEBUG };
 typedef void cpx_log_fn(enum cpx_log_level level, const char *line, void *data);

@@ -30,7 +30,7 @@ struct cli_command {
 	int (*run)(const struct cli_command *self, int argc, char **argv); /* the exit status */
 };
 
-extern const struct cli_command cmd_dump, cmd_restore, cmd_check, cmd_info, cmd_verify;
+extern const struct cli_command cmd_dump, cmd_restore, cmd_check, cmd_info, cmd_verify, cmd_flatten;
 
 /* ---- options.c ---- */
 
@@ -63,6 +63,9 @@ int clones_status(const struct cpx_result *r);
 json_t *clones_to_json(const struct cpx_restore_options *o, const struct cpx_result *r);
 /* Detached: the PIDs, a line each; else the table. */
 void clones_print(const struct cpx_restore_options *o, const struct cpx_result *r);
+/* --compress: 0, or -1 after a usage error. */
+int cli_set_compress(const struct cli_command *c, enum cpx_compress *ret, int *ret_level, const char *text);
+
 /* --parent: files to look in for images that deltas build on. */
 struct cli_parents {
 	const char *file[1024];

@@ -15,6 +15,7 @@ enum {
 	KEY_PIPE,
 	KEY_UNIX,
 	KEY_PRECOPY,
+	KEY_PARENT,
 };
 
 enum { DEFAULT_ROUNDS = 8, MAX_ROUNDS = 100 };
@@ -22,6 +23,8 @@ enum { DEFAULT_ROUNDS = 8, MAX_ROUNDS = 100 };
 static const struct cli_option option[] = {
 	{'o', "output", "FILE",
 	 "write the image there, '-': to standard output (default: PID.cpx)"},
+	{KEY_PARENT, "parent", "IMAGE",
+	 "write only what has changed since this image of the tree was made"},
 	{KEY_KILL, "kill", NULL, "end the tree after a good image"},
 	{KEY_STOP, "stop", NULL, "leave the tree stopped"},
 	{KEY_NO_CHILDREN, "no-children", NULL, "take the one process alone"},
@@ -43,36 +46,6 @@ struct options {
 	struct cpx_dump_options dump;
 	struct cli_pipes pipes;
 };
-
-static const struct {
-	const char *name;
-	enum cpx_compress compress;
-	unsigned max_level; /* 0: has none */
-} method[] = {
-	{"none", CPX_COMPRESS_NONE, 0},
-	{"lz4", CPX_COMPRESS_LZ4, 0},
-	{"zstd", CPX_COMPRESS_ZSTD, 22},
-};
-
-static int set_compress(struct cpx_dump_options *o, const char *text)
-{
-	size_t len = strcspn(text, ":");
-	uint64_t level = 0;
-
-	for (size_t i = 0; i < sizeof(method) / sizeof(method[0]); i++) {
-		if (strncmp(method[i].name, text, len) != 0 || method[i].name[len])
-			continue;
-		if (text[len] &&
-		    (!method[i].max_level ||
-		     cli_parse_number(text + len + 1, 1, method[i].max_level, &level) < 0))
-			break;
-		o->compress = method[i].compress;
-		o->level = level;
-		return 0;
-	}
-	cli_usage_error(&cmd_dump, "--compress is none, lz4 or zstd[:1-22], not '%s'", text);
-	return -1;
-}
 
 static int set_after(struct cpx_dump_options *o, enum cpx_after after)
 {
@@ -126,11 +99,14 @@ static int set(void *data, int key, const char *arg)
 		return set_after(o, CPX_AFTER_KILL);
 	case KEY_STOP:
 		return set_after(o, CPX_AFTER_STOP);
+	case KEY_PARENT:
+		o->parent = arg;
+		return 0;
 	case KEY_NO_CHILDREN:
 		o->no_children = true;
 		return 0;
 	case KEY_COMPRESS:
-		return set_compress(o, arg);
+		return cli_set_compress(&cmd_dump, &o->compress, &o->level, arg);
 	case 'j':
 		return cli_set_jobs(&cmd_dump, &o->workers, arg);
 	case KEY_LIMIT_RATE:
@@ -160,6 +136,7 @@ static json_t *to_json(const struct cpx_result *r)
 	json_object_set_new(object, "pages", json_integer(r->pages));
 	json_object_set_new(object, "zero_pages", json_integer(r->zero_pages));
 	json_object_set_new(object, "shared_pages", json_integer(r->shared_pages));
+	json_object_set_new(object, "before_pages", json_integer(r->before_pages));
 	json_object_set_new(object, "freeze_mode", json_string(r->freeze_mode));
 	if (r->rounds) {
 		json_object_set_new(object, "rounds", json_integer(r->rounds));
@@ -222,6 +199,8 @@ static int run(const struct cli_command *self, int argc, char **argv)
 
 	if (status == CLI_GO_ON && cli_parse_pid(operand, &o.dump.pid) < 0)
 		status = cli_usage_error(self, "'%s' is not a PID", operand);
+	if (status == CLI_GO_ON && o.dump.parent && o.dump.precopy > 0)
+		status = cli_usage_error(self, "--parent and --precopy exclude each other");
 	if (status == CLI_GO_ON)
 		status = check_usage(&o.dump, &common);
 	o.dump.external_pipe = o.pipes.item;

@@ -6,7 +6,7 @@
 #include <string.h>
 
 static const struct cli_command *const command[] = {
-	&cmd_dump, &cmd_restore, &cmd_check, &cmd_info, &cmd_verify,
+	&cmd_dump, &cmd_restore, &cmd_check, &cmd_info, &cmd_verify, &cmd_flatten,
 };
 
 enum { COMMANDS = sizeof(command) / sizeof(command[0]) };

@@ -235,3 +235,33 @@ struct cpx_parents cli_parents(const struct cli_parents *parents)
 {
 	return (struct cpx_parents){parents->file, parents->n};
 }
+
+static const struct {
+	const char *name;
+	enum cpx_compress compress;
+	unsigned max_level; /* 0: has none */
+} method[] = {
+	{"none", CPX_COMPRESS_NONE, 0},
+	{"lz4", CPX_COMPRESS_LZ4, 0},
+	{"zstd", CPX_COMPRESS_ZSTD, 22},
+};
+
+int cli_set_compress(const struct cli_command *c, enum cpx_compress *ret, int *ret_level, const char *text)
+{
+	size_t len = strcspn(text, ":");
+	uint64_t level = 0;
+
+	for (size_t i = 0; i < sizeof(method) / sizeof(method[0]); i++) {
+		if (strncmp(method[i].name, text, len) != 0 || method[i].name[len])
+			continue;
+		if (text[len] &&
+		    (!method[i].max_level ||
+		     cli_parse_number(text + len + 1, 1, method[i].max_level, &level) < 0))
+			break;
+		*ret = method[i].compress;
+		*ret_level = level;
+		return 0;
+	}
+	cli_usage_error(c, "--compress is none, lz4 or zstd[:1-22], not '%s'", text);
+	return -1;
+}

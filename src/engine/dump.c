@@ -195,6 +195,8 @@ int session_start_writer(struct session *s, struct err *err)
 		.pace_arg = &s->pace,
 	};
 	pace_start(&s->pace, o->limit_rate);
+	if (s->job->delta->parent)
+		memcpy(s->format.parent_id, s->job->delta->parent->id, sizeof(s->format.parent_id));
 	return image_writer_new(s->output->fd, &s->format, &s->writer, err);
 }
 
@@ -282,6 +284,7 @@ static int write_pages(struct session *s, struct err *err)
 	struct pageout p = {
 		.w = s->writer,
 		.options = &s->format,
+		.before = s->job->delta->parent,
 		.out_fd = s->output->is_file && s->format.codec == CODEC_NONE ? s->output->fd : -1,
 		.workers = session_workers(s),
 		.group_max = group_max(s->options->limit_rate),
@@ -299,6 +302,7 @@ static int write_pages(struct session *s, struct err *err)
 	s->result->memory_bytes = p.stats.bytes + p.stats.before_pages * CPX_PAGE_SIZE;
 	s->result->rounds = s->precopy->rounds;
 	s->result->round_frozen_us = s->precopy->stopped_ns / 1000;
+	s->result->before_pages = p.stats.unchanged_pages;
 	pageout_release(&p);
 	return ret;
 }
@@ -343,6 +347,7 @@ static const struct stage dump_stage[] = {
 	{"read memory maps", collect_memory},
 	{"inject", collect_injection},
 	{"ask tasks", collect_attributes},
+	{"compare with the parent", delta_match},
 	{"read semaphores and queues", collect_ipc},
 	{"read descriptors", collect_files, .is_last_look = true},
 	{"take and put back", collect_borrowed, .is_last_look = true},
@@ -445,13 +450,21 @@ int cpx_dump(const struct cpx_dump_options *o, struct cpx_result *r)
 	struct err err = ERR_INIT;
 	struct output output;
 	char name[32];
-	struct job j = {.options = o, .output = &output, .plan = ENTER_PLAN_INIT};
+	struct delta delta = DELTA_INIT;
+	struct job j = {.options = o, .output = &output, .delta = &delta, .plan = ENTER_PLAN_INIT};
+	struct refusals refusals = {0};
+	const char *file = o->output ? o->output : name;
 	int ret;
 
 	snprintf(name, sizeof(name), "%d.cpx", o->pid);
-	ret = output_open(&output, o->output ? o->output : name, o->out_fd, &err);
-	ret = ret < 0 ? result_set(r, ret, &err, NULL) : job_run(&j, dump, r);
+	output = (struct output)OUTPUT_INIT;
+	ret = o->parent ? delta_open(&delta, o->parent, file, &refusals, &err) : 0;
+	if (ret == 0 && !refusals.n)
+		ret = output_open(&output, file, o->out_fd, &err);
+	ret = ret < 0 || refusals.n ? result_set(r, ret, &err, &refusals) : job_run(&j, dump, r);
 	output_release(&output);
+	delta_release(&delta);
+	refusals_release(&refusals);
 	free(j.first);
 	return ret;
 }

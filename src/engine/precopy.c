@@ -284,7 +284,7 @@ int precopy_begin(struct session *s, struct err *err)
 		s->pace = p->pace;
 		s->writer = TAKE_PTR(p->writer);
 	}
-	if (p->is_begun || s->is_exact || s->options->precopy < 0 ||
+	if (p->is_begun || s->is_exact || s->options->precopy < 0 || s->options->parent ||
 	    !is_any_suitable(s, s->options->pid))
 		return 0;
 	p->is_begun = true;

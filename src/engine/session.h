@@ -13,6 +13,7 @@
 #include "base/pace.h"
 #include "cpx.h"
 #include "engine/accept.h"
+#include "engine/delta.h"
 #include "engine/enter.h"
 #include "engine/output.h"
 #include "engine/precopy.h"
@@ -69,6 +70,7 @@ struct session {
 struct job {
 	const struct cpx_dump_options *options;
 	struct output *output; /* open; NULL: check only */
+	struct delta *delta;   /* NULL: check only */
 	struct enter_plan plan;
 	/* When it is tried again: the tasks for which it was refused, to be stopped before the others. */
 	pid_t *first;

@@ -75,6 +75,7 @@ int guards_find(Cpx__Mm *mm, pid_t pid, bool is_aside, struct err *err);
 struct pageout_stats {
 	uint64_t pages, zero_pages, inherited_pages, bytes;
 	uint64_t before_pages; /* named, and stored earlier */
+	uint64_t unchanged_pages; /* named, and in the parent image */
 };
 struct pageout {
 	struct image_writer *w;
@@ -84,6 +85,9 @@ struct pageout {
 	unsigned workers;	    /* threads that compress; 0: all in the calling thread */
 	bool is_background;	    /* the workers step behind others */
 	uint64_t group_max;	    /* bytes that a twin writes at once; 0: as is best */
+	/* The parent image of a delta, or NULL: pages of an mm with before_mm that are the same there
+	 * become CHUNK_BEFORE. */
+	const struct image *before;
 	struct page_hashes *hashes; /* of finished mms that have children, for CHUNK_INHERIT */
 	struct page_pool *pool;	    /* the workers; made when first needed */
 	struct page_known *known;   /* of the mm that is written: notes what becomes of its pages; or NULL */

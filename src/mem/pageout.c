@@ -104,7 +104,7 @@ static int choose_way(struct pageout *p, const Cpx__Mm *mm, struct twin *w, stru
 	int r;
 
 	ret->remote_fd = -1;
-	ret->is_direct = p->out_fd >= 0 && !mm->parent_mm && limit == UINT64_MAX;
+	ret->is_direct = p->out_fd >= 0 && !mm->parent_mm && !mm->before_mm && limit == UINT64_MAX;
 	if (limit < SINK_SLOTS * SINK_GROUP)
 		return 0;
 	if (!ret->is_direct && !p->pool) {

@@ -146,6 +146,7 @@ struct page_job {
 	struct extent *all; /* owned; chunk.n of them */
 	uint8_t *data;	    /* chunk.bytes, borrowed; the job may move bytes about in it */
 	const struct page_hash_set *parent; /* may be NULL */
+	const struct image_lookup *lookup;  /* may be NULL */
 	bool want_hashes;
 	unsigned slot;
 	/* results */
@@ -155,11 +156,11 @@ struct page_job {
 		XXH128_hash_t hash;
 	} *hash; /* of all pages but the zero ones; owned */
 	unsigned nhashes;
-	struct page_chunks inherited, zero; /* their extents only */
+	struct page_chunks inherited, before, zero; /* their extents only */
 	struct extent *stored; /* what remains to be stored; owned */
 	unsigned nstored;
 	uint32_t stored_bytes;
-	struct prepared_chunk *prepared; /* NULL: nothing remains */
+	struct prepared_chunk *prepared; /* NULL: nothing remains, or it is in data: too little for a chunk */
 	int ret;
 	struct err err;
 };
@@ -187,10 +188,18 @@ struct page_sink {
 	struct pageout *p;
 	const Cpx__Mm *mm;
 	const struct page_hash_set *parent;
+	struct image_lookup *lookup; /* of the parent image; NULL: this is no delta */
 	struct page_hash_set *own;
 	unsigned slot; /* the one in use next */
 	unsigned pending[SINK_SLOTS]; /* jobs that still need the slot */
-	struct page_notes inherit, zero;
+	struct page_notes inherit, before, zero;
+	/* Of a delta: what little remains of one chunk is put together with that of others. */
+	struct page_pack {
+		uint8_t *data; /* CHUNK_MAX */
+		struct extent ext[EXTENTS_MAX];
+		unsigned n;
+		uint32_t bytes;
+	} pack;
 };
 
 int page_sink_open(struct page_sink *s, struct pageout *p, const Cpx__Mm *mm, bool has_children,

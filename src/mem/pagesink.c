@@ -11,6 +11,8 @@ static int start_hashes(struct page_sink *s, bool has_children, struct err *err)
 	if (has_children && page_hashes_start(&s->p->hashes, s->mm->id, &s->own) < 0)
 		return err_nomem(err);
 	s->parent = page_hashes_find(s->p->hashes, s->mm->parent_mm);
+	if (s->p->before && s->mm->before_mm && !s->mm->early)
+		return image_lookup_new(s->p->before, s->mm->before_mm, &s->lookup, err);
 	return 0;
 }
 
@@ -23,6 +25,7 @@ int page_sink_open(struct page_sink *s, struct pageout *p, const Cpx__Mm *mm, bo
 		.p = p,
 		.mm = mm,
 		.inherit = {.kind = CHUNK_INHERIT},
+		.before = {.kind = CHUNK_BEFORE},
 		.zero = {.kind = CHUNK_ZERO},
 	};
 	if (!p->pool)
@@ -37,6 +40,8 @@ void page_sink_close(struct page_sink *s)
 
 	while ((j = page_pool_take(s->p->pool)))
 		page_job_free(j);
+	image_lookup_free(s->lookup);
+	free(s->pack.data);
 }
 
 /* ---- results into the image ---- */
@@ -58,6 +63,18 @@ static int note_inherited(struct page_sink *s, const struct page_job *j, struct 
 	for (size_t i = 0; i < j->inherited.next && r == 0; i++) {
 		r = page_notes_add(&s->inherit, s->p, s->mm->id, e[i].addr, e[i].len, err);
 		s->p->stats.inherited_pages += e[i].len / CPX_PAGE_SIZE;
+	}
+	return r;
+}
+
+static int note_before(struct page_sink *s, const struct page_job *j, struct err *err)
+{
+	const struct extent *e = j->before.ext;
+	int r = 0;
+
+	for (size_t i = 0; i < j->before.next && r == 0; i++) {
+		r = page_notes_add(&s->before, s->p, s->mm->id, e[i].addr, e[i].len, err);
+		s->p->stats.unchanged_pages += e[i].len / CPX_PAGE_SIZE;
 	}
 	return r;
 }
@@ -107,6 +124,42 @@ static int note_states(struct page_known *k, const struct page_job *j)
 	return r < 0 || !k ? r : note_extents(k, j->zero.ext, j->zero.next, PAGE_ZERO);
 }
 
+/* ---- packing ---- */
+
+static int flush_pack(struct page_sink *s, struct err *err)
+{
+	struct page_pack *p = &s->pack;
+	unsigned n = p->n;
+
+	p->n = 0;
+	p->bytes = 0;
+	return n ? image_write_chunk(s->p->w, s->mm->id, CHUNK_DATA, p->ext, n, p->data, err) : 0;
+}
+
+static bool has_room(const struct page_pack *p, const struct page_job *j)
+{
+	const struct extent *last = p->n ? &p->ext[p->n - 1] : NULL;
+
+	return p->n + j->nstored <= EXTENTS_MAX && p->bytes + j->stored_bytes <= CHUNK_MAX &&
+	       (!last || last->addr + last->len <= j->stored[0].addr);
+}
+
+static int pack_job(struct page_sink *s, const struct page_job *j, struct err *err)
+{
+	struct page_pack *p = &s->pack;
+	int r = has_room(p, j) ? 0 : flush_pack(s, err);
+
+	if (!p->data)
+		p->data = malloc(CHUNK_MAX);
+	if (!p->data)
+		return err_nomem(err);
+	memcpy(p->data + p->bytes, j->data, j->stored_bytes);
+	memcpy(p->ext + p->n, j->stored, j->nstored * sizeof(*p->ext));
+	p->bytes += j->stored_bytes;
+	p->n += j->nstored;
+	return r;
+}
+
 static int put_job(struct page_sink *s, struct page_job *j, struct err *err)
 {
 	struct pageout_stats *st = &s->p->stats;
@@ -120,8 +173,12 @@ static int put_job(struct page_sink *s, struct page_job *j, struct err *err)
 		return err_nomem(err);
 	r = note_inherited(s, j, err);
 	if (r == 0)
+		r = note_before(s, j, err);
+	if (r == 0)
 		r = note_zero(s, j, err);
-	if (r == 0 && j->prepared)
+	if (r == 0 && j->nstored && !j->prepared)
+		r = pack_job(s, j, err);
+	else if (r == 0 && j->prepared)
 		r = image_write_prepared(s->p->w, TAKE_PTR(j->prepared), err);
 	st->pages += j->stored_bytes / CPX_PAGE_SIZE;
 	st->bytes += j->stored_bytes;
@@ -177,6 +234,7 @@ static int add_job(struct page_sink *s, unsigned slot, const struct page_chunks 
 	j->chunk = *chunk;
 	j->data = data;
 	j->parent = s->parent;
+	j->lookup = s->lookup;
 	j->want_hashes = s->own;
 	j->slot = slot;
 	s->pending[slot]++;
@@ -204,6 +262,10 @@ int page_sink_finish(struct page_sink *s, struct err *err)
 		while (s->pending[i] && r == 0)
 			r = put_oldest(s, err);
 	if (r == 0)
+		r = flush_pack(s, err);
+	if (r == 0)
 		r = page_notes_flush(&s->inherit, s->p, s->mm->id, err);
+	if (r == 0)
+		r = page_notes_flush(&s->before, s->p, s->mm->id, err);
 	return r < 0 ? r : page_notes_flush(&s->zero, s->p, s->mm->id, err);
 }

@@ -5,7 +5,7 @@
 
 run cpx --version
 run cpx --help
-for c in dump restore check info verify; do
+for c in dump restore check info verify flatten; do
 	run cpx $c --help
 done
 run sh -c 'cpx --help >/dev/full' 2>&1 | sed 's/^sh: .*//'
