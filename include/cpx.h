@@ -96,7 +96,7 @@ struct cpx_dump_options {
 	const struct cpx_external_pipe *external_pipe; /* accepted, and what is recorded for the restore */
 	size_t nexternal_pipes;
 	bool external_unix; /* connections to outside, which are made again by name */
-	int precopy; /* rounds at most; 0: as many as are worth it, if the tree is large; -1: never */
+	unsigned precopy; /* rounds of a pre-copy at most; 0: none */
 	struct cpx_progress progress;
 };
 int cpx_dump(const struct cpx_dump_options *o, struct cpx_result *r);

@@ -38,7 +38,7 @@ static const struct cli_option option[] = {
 	{KEY_UNIX, "external-unix", NULL,
 	 "accept Unix connections to outside, which restore makes again by name"},
 	{KEY_PRECOPY, "precopy", "[=ROUNDS]",
-	 "copy memory while the tree runs, then freeze for what changed since (0: never; default: if large)"},
+	 "copy memory while the tree runs, then freeze for what changed since (0: do not)"},
 	{0},
 };
 
@@ -66,7 +66,7 @@ static int set_precopy(struct cpx_dump_options *o, const char *text)
 				MAX_ROUNDS, text);
 		return -1;
 	}
-	o->precopy = rounds ? (int)rounds : -1;
+	o->precopy = (unsigned)rounds;
 	return 0;
 }
 

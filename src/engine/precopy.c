@@ -20,13 +20,8 @@
 
 #include <time.h>
 
-/* Page tables of 4 GiB: a twin takes 100 ms and more. */
-#define WORTHWHILE_PTE (8UL << 20)
-
 /* So little is copied in the freeze without being noticed. */
 #define FEW_BYTES (256UL << 10)
-
-enum { ROUNDS_DEFAULT = 8 };
 
 static uint64_t now_ns(void)
 {
@@ -37,16 +32,6 @@ static uint64_t now_ns(void)
 }
 
 /* ---- for whom ---- */
-
-static bool is_asked_for(const struct session *s)
-{
-	return s->options->precopy > 0;
-}
-
-static bool is_large(const struct session *s, const struct proc_status *st)
-{
-	return is_asked_for(s) || st->vm_pte >= WORTHWHILE_PTE;
-}
 
 static bool has_async_map(int dir)
 {
@@ -64,25 +49,9 @@ static bool is_suitable(const struct session *s, pid_t pid)
 	_cleanup_close_ int dir = -1;
 	struct proc_status st = {0};
 	bool ret = proc_open(s->ctx.proc_fd, pid, 0, &dir, NULL) == 0 &&
-		   proc_status(dir, &st, NULL) == 0 && is_large(s, &st) && !st.vm_pin &&
-		   !has_async_map(dir);
+		   proc_status(dir, &st, NULL) == 0 && !st.vm_pin && !has_async_map(dir);
 
 	proc_status_release(&st);
-	return ret;
-}
-
-/* Cheap: most trees are small. */
-static bool is_any_suitable(const struct session *s, pid_t pid)
-{
-	_cleanup_free_ pid_t *child = NULL;
-	size_t n = 0;
-	bool ret = is_suitable(s, pid);
-
-	if (ret || s->options->no_children ||
-	    proc_children_of(s->ctx.proc_fd, pid, &child, &n, NULL) < 0)
-		return ret;
-	for (size_t i = 0; i < n && !ret; i++)
-		ret = is_any_suitable(s, child[i]);
 	return ret;
 }
 
@@ -240,13 +209,12 @@ static int run_round(struct session *s, uint64_t *ret_bytes, struct err *err)
 /* Until the next one would have no less to do. */
 static int run_rounds(struct session *s, struct err *err)
 {
-	unsigned most = is_asked_for(s) ? (unsigned)s->options->precopy : ROUNDS_DEFAULT;
 	uint64_t bytes = UINT64_MAX, before;
 	int r = 0;
 
 	do {
 		before = bytes;
-		if (s->precopy->rounds + 1 >= most)
+		if (s->precopy->rounds + 1 >= s->options->precopy)
 			break;
 		r = run_round(s, &bytes, err);
 	} while (r == 0 && bytes > FEW_BYTES && bytes < before / 4 * 3);
@@ -284,8 +252,7 @@ int precopy_begin(struct session *s, struct err *err)
 		s->pace = p->pace;
 		s->writer = TAKE_PTR(p->writer);
 	}
-	if (p->is_begun || s->is_exact || s->options->precopy < 0 || s->options->parent ||
-	    !is_any_suitable(s, s->options->pid))
+	if (p->is_begun || s->is_exact || !s->options->precopy || s->options->parent)
 		return 0;
 	p->is_begun = true;
 	r = with_tree(s, watch_tree, &why);
