@@ -64,20 +64,6 @@ static bool would_overwrite(const struct flatten *f)
 
 /* ---- records ---- */
 
-static enum codec codec_of(const struct flatten *f)
-{
-	switch (f->o->compress) {
-	case CPX_COMPRESS_NONE:
-		return CODEC_NONE;
-	case CPX_COMPRESS_LZ4:
-		return CODEC_LZ4;
-	case CPX_COMPRESS_ZSTD:
-		return CODEC_ZSTD;
-	default:
-		return f->output.is_file ? CODEC_LZ4 : CODEC_ZSTD;
-	}
-}
-
 static void forget_layers(struct image *im)
 {
 	im->info->parent_path.len = 0;
@@ -184,14 +170,11 @@ static int write_chunks(struct flatten *f, struct err *err)
 
 static int write_image(struct flatten *f, struct err *err)
 {
-	struct image_writer_options o = {
-		.codec = codec_of(f),
-		.level = f->o->level ? f->o->level : 1,
-		.page_aligned = f->output.is_file,
-		.id = f->im->id,
-	};
-	int r = image_writer_new(f->output.fd, &o, &f->w, err);
+	struct image_writer_options o = {.id = f->im->id};
+	int r;
 
+	output_format(&f->output, f->o->compress, f->o->level, &o);
+	r = image_writer_new(f->output.fd, &o, &f->w, err);
 	forget_layers(f->im);
 	if (r == 0)
 		r = write_records(f, err);

@@ -84,24 +84,9 @@ static int keep_stock(const struct rtree *rt, struct page_ranges *kept)
 	return 0;
 }
 
-static const struct page_range *range_at(const struct page_ranges *l, uint64_t addr)
-{
-	size_t lo = 0, hi = l->n;
-
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-
-		if (l->r[mid].addr + l->r[mid].len <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < l->n ? &l->r[lo] : NULL; /* the first that ends above addr */
-}
-
 bool layout_is_fresh(const struct rtask *t, uint64_t addr, uint64_t *end)
 {
-	const struct page_range *k = range_at(&t->kept, addr);
+	const struct page_range *k = page_range_at(&t->kept, addr);
 	bool is_kept = k && k->addr <= addr;
 	vma_t v = vma_at(t->mm, addr);
 
@@ -344,7 +329,7 @@ static int map_vma(struct remote *r, struct rtask *t, vma_t v, struct err *err)
 	int ret = 0;
 
 	while (at < v->end && ret == 0) {
-		const struct page_range *k = range_at(&t->kept, at);
+		const struct page_range *k = page_range_at(&t->kept, at);
 		uint64_t end = k ? MIN(k->addr, v->end) : v->end;
 
 		if (k && k->addr <= at) {

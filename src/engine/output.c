@@ -11,6 +11,10 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+/* Measured on 4 MiB and 1 GiB: zstd's fastest level takes two to three times the time of lz4 and makes images a
+ * third smaller. To a file time counts; down a pipe to another host the bytes do. */
+enum { DEFAULT_LEVEL = 1 };
+
 enum { IMAGE_MODE = 0600 };
 
 static int open_stream(struct output *o, struct err *err)
@@ -165,4 +169,26 @@ void output_release(struct output *o)
 	if (o->dir_fd >= 0)
 		close(o->dir_fd);
 	*o = (struct output)OUTPUT_INIT;
+}
+
+static enum codec chosen_codec(const struct output *o, enum cpx_compress c)
+{
+	switch (c) {
+	case CPX_COMPRESS_NONE:
+		return CODEC_NONE;
+	case CPX_COMPRESS_LZ4:
+		return CODEC_LZ4;
+	case CPX_COMPRESS_ZSTD:
+		return CODEC_ZSTD;
+	default:
+		return o->is_file ? CODEC_LZ4 : CODEC_ZSTD;
+	}
+}
+
+void output_format(const struct output *o, enum cpx_compress compress, int level,
+		   struct image_writer_options *ret)
+{
+	ret->codec = chosen_codec(o, compress);
+	ret->level = level ? level : DEFAULT_LEVEL;
+	ret->page_aligned = o->is_file;
 }

@@ -8,6 +8,8 @@
 #define CPX_ENGINE_OUTPUT_H
 
 #include "base/err.h"
+#include "cpx.h"
+#include "image/image.h"
 
 #include <limits.h>
 #include <stdbool.h>
@@ -31,6 +33,9 @@ int output_open(struct output *o, const char *path, int stream_fd, struct err *e
 int output_commit(struct output *o, struct err *err);
 /* A file is empty again. A stream must not have been written to. */
 int output_restart(struct output *o, struct err *err);
+/* How chunks are written to it. level 0: the usual one. */
+void output_format(const struct output *o, enum cpx_compress compress, int level,
+		   struct image_writer_options *ret);
 /* Discards what was not committed. */
 void output_release(struct output *o);
 

@@ -33,22 +33,6 @@ static int add_range(struct page_ranges *l, uint64_t start, uint64_t end, struct
 	return 0;
 }
 
-/* The first that ends above addr, or l->n. */
-static size_t range_from(const struct page_ranges *l, uint64_t addr)
-{
-	size_t lo = 0, hi = l->n;
-
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-
-		if (l->r[mid].addr + l->r[mid].len <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
-}
-
 /* ---- where ---------------------------------------------------------------------------------- */
 
 static bool is_suitable(const Cpx__Vma *v)
@@ -78,9 +62,9 @@ static int by_addr(const void *a, const void *b)
 
 static bool has_pages(const struct page_ranges *pages, const Cpx__Vma *v)
 {
-	size_t i = range_from(pages, v->start);
+	const struct page_range *r = page_range_at(pages, v->start);
 
-	return i < pages->n && pages->r[i].addr < v->end;
+	return r && r->addr < v->end;
 }
 
 static uint64_t margin_below(const struct proc_vma *v)
@@ -155,9 +139,10 @@ static unsigned cut(const struct page_ranges *l, const struct chunk_ref *c, cons
 	uint64_t at = p->addr, end = p->addr + p->len;
 	unsigned n = 0;
 
-	for (size_t i = range_from(l, at); at < end; i++) {
-		uint64_t start = i < l->n ? MAX(at, MIN(end, l->r[i].addr)) : end;
-		uint64_t stop = i < l->n ? MIN(end, l->r[i].addr + l->r[i].len) : end;
+	while (at < end) {
+		const struct page_range *r = page_range_at(l, at);
+		uint64_t start = r ? MAX(at, MIN(end, r->addr)) : end;
+		uint64_t stop = r ? MIN(end, r->addr + r->len) : end;
 		uint64_t from = inside ? start : at, to = inside ? stop : start;
 
 		if (from < to && ret)

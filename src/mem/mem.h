@@ -57,6 +57,8 @@ struct page_ranges {
 int pages_select(int pagemap_fd, uint64_t start, uint64_t end, struct page_ranges *out,
 		 struct err *err);
 void page_ranges_release(struct page_ranges *p);
+/* Of ascending ranges, the first that ends above addr, or NULL. */
+const struct page_range *page_range_at(const struct page_ranges *p, uint64_t addr);
 
 /* ---- guard.c ---- */
 

@@ -173,6 +173,21 @@ int pages_select(int pagemap_fd, uint64_t start, uint64_t end, struct page_range
 	return pages_select_apart(pagemap_fd, start, end, out, NULL, err);
 }
 
+const struct page_range *page_range_at(const struct page_ranges *p, uint64_t addr)
+{
+	size_t lo = 0, hi = p->n;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (p->r[mid].addr + p->r[mid].len <= addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < p->n ? &p->r[lo] : NULL;
+}
+
 void page_ranges_release(struct page_ranges *p)
 {
 	free(p->r);

@@ -52,32 +52,16 @@ static bool watch(const struct track *t, uint64_t start, uint64_t end)
 	return ioctl(t->uffd, UFFDIO_REGISTER, &reg) == 0;
 }
 
-/* The first range that ends after addr, or NULL. */
-static const struct page_range *range_after(const struct page_ranges *p, uint64_t addr)
-{
-	size_t lo = 0, hi = p->n;
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (p->r[mid].addr + p->r[mid].len <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < p->n ? &p->r[lo] : NULL;
-}
-
 static bool overlaps(const struct page_ranges *p, uint64_t start, uint64_t end)
 {
-	const struct page_range *r = range_after(p, start);
+	const struct page_range *r = page_range_at(p, start);
 
 	return r && r->addr < end;
 }
 
 static bool covers(const struct page_ranges *p, uint64_t start, uint64_t end)
 {
-	const struct page_range *r = range_after(p, start);
+	const struct page_range *r = page_range_at(p, start);
 
 	return r && r->addr <= start && end <= r->addr + r->len;
 }
