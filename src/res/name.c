@@ -10,7 +10,8 @@ void name_give(struct batch *b, const Cpx__Task *task, const Cpx__Thread *th)
 	const ProtobufCBinaryData *comm = th && th->comm.len ? &th->comm : &task->comm;
 	char name[16] = "";
 
-	memcpy(name, comm->data, MIN(comm->len, sizeof(name) - 1));
+	if (comm->len) /* else there may be no data to point to */
+		memcpy(name, comm->data, MIN(comm->len, sizeof(name) - 1));
 	BATCH_CALL(b, SYS_prctl, PR_SET_NAME, batch_in(b, name, sizeof(name)));
 }
 

@@ -36,7 +36,7 @@ static unsigned operations;
 static const char *directory;
 static pthread_mutex_t holes = PTHREAD_MUTEX_INITIALIZER; /* who makes one fills it */
 
-static void report(const char *fmt, ...)
+__attribute__((format(printf, 1, 2))) static void report(const char *fmt, ...)
 {
 	char line[300], part[4096], path[4096];
 	va_list ap;
@@ -183,7 +183,7 @@ static void move(struct region *r)
 
 static void fork_and_check(struct region *r)
 {
-	int status;
+	int status = -1;
 	pid_t pid = fork();
 
 	if (pid == 0) {
