@@ -12,7 +12,8 @@ static void main_traced(void)
 
 	if (!child)
 		clone_pause(NULL);
-	ptrace(PTRACE_SEIZE, child, 0, 0);
+	/* It may be so late that we are gone before it asks for a signal at our death. */
+	ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_EXITKILL);
 	main_pause();
 }
 
