@@ -18,18 +18,8 @@
 #include "res/preview.h"
 #include "res/uring.h"
 
-#include <time.h>
-
 /* So little is copied in the freeze without being noticed. */
 #define FEW_BYTES (256UL << 10)
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
 
 /* ---- for whom ---- */
 
@@ -191,7 +181,7 @@ static int watch_new(struct session *s, struct tree *tree, struct err *err)
 
 static int run_round(struct session *s, uint64_t *ret_bytes, struct err *err)
 {
-	uint64_t started = now_ns();
+	uint64_t started = monotonic_ns();
 	int r = mark_all(s->precopy, ret_bytes, err);
 
 	if (r == 0)
@@ -202,7 +192,7 @@ static int run_round(struct session *s, uint64_t *ret_bytes, struct err *err)
 		r = interrupt_check(err);
 	s->precopy->rounds++;
 	log_debug("round %u: %llu bytes in %llu us", s->precopy->rounds,
-		  (unsigned long long)*ret_bytes, (unsigned long long)(now_ns() - started) / 1000);
+		  (unsigned long long)*ret_bytes, (unsigned long long)(monotonic_ns() - started) / 1000);
 	return r;
 }
 

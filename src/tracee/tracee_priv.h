@@ -88,8 +88,6 @@ enum stop stop_poll_steered(struct tracee_thread *th, int resume);
  * reported before its other threads are reaped (kernel/exit.c, delay_group_leader). */
 bool stop_is_zombie(pid_t tid);
 
-uint64_t monotonic_ns(void);
-
 /* A thread that has the task's memory: an exited leader has none. */
 pid_t tracee_live_tid(const struct tracee *t);
 
