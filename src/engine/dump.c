@@ -158,6 +158,14 @@ static int identify_files(struct session *s, struct err *err)
 	return files_identify(&s->ctx, err);
 }
 
+static int match_objects(struct session *s, struct err *err)
+{
+	(void)err;
+	if (s->job->delta->parent)
+		objects_match(&s->ctx, s->job->delta->parent);
+	return 0;
+}
+
 static int keep_pace(void *pace, uint64_t position, struct err *err)
 {
 	return pace_wait(pace, position, err);
@@ -204,7 +212,7 @@ static int write_records(struct session *s, struct err *err)
 
 static int write_objects(struct session *s, struct err *err)
 {
-	return objects_write(&s->ctx, s->writer, err);
+	return objects_write(&s->ctx, s->writer, s->job->delta->parent, err);
 }
 
 unsigned session_workers(const struct session *s)
@@ -336,6 +344,7 @@ static const struct stage dump_stage[] = {
 	{"verify memory maps", begin_to_verify},
 	{"find guard pages", find_guards},
 	{"identify files", identify_files},
+	{"match shared memory", match_objects},
 	{"write records", write_records},
 	{"write shared memory", write_objects},
 	{"write memory", write_pages},

@@ -52,6 +52,7 @@ static struct object_entry *entry_new(struct object_table *ot, Cpx__Object__Type
 	}
 	o->id = OBJECT_ID_BASE + ot->n;
 	o->type = type;
+	o->ino = ino;
 	e = &ot->entry[ot->n++];
 	*e = (struct object_entry){.object = o, .dev = dev, .ino = ino, .source = -1, .copy = -1};
 	return e;
@@ -502,85 +503,6 @@ int objects_copy(struct dump_ctx *c, struct err *err)
 		return err_nomem(err);
 	for (size_t i = 0; r == 0 && i < c->objects->n; i++)
 		r = copy_object(&c->objects->entry[i], buf, err);
-	return r;
-}
-
-/* ---- writing ---- */
-
-struct pending_chunk {
-	struct image_writer *w;
-	uint32_t object;
-	struct extent ext[EXTENTS_MAX];
-	unsigned n;
-	uint8_t *data;
-	size_t used;
-};
-
-static int flush(struct pending_chunk *p, struct err *err)
-{
-	int r = p->n ? image_write_chunk(p->w, p->object, CHUNK_DATA, p->ext, p->n, p->data, err)
-		     : 0;
-
-	p->n = 0;
-	p->used = 0;
-	return r;
-}
-
-static int add_extent(struct pending_chunk *p, int copy, uint64_t start, uint64_t end,
-		      struct err *err)
-{
-	int r = 0;
-
-	while (r == 0 && start < end) {
-		size_t len = MIN(end - start, CHUNK_MAX - p->used);
-		ssize_t n = read_at(copy, p->data + p->used, len, start);
-
-		if (n != (ssize_t)len)
-			return err_sys(err, n < 0 ? (int)n : -EIO,
-				       "cannot read the copy of shared memory");
-		p->ext[p->n++] = (struct extent){.addr = start, .len = len};
-		p->used += len;
-		start += len;
-		if (p->n == EXTENTS_MAX || p->used == CHUNK_MAX)
-			r = flush(p, err);
-	}
-	return r;
-}
-
-static int write_object(struct object_entry *e, struct pending_chunk *p, struct err *err)
-{
-	off_t data = 0;
-	int r = 0;
-
-	p->object = e->object->id;
-	while (r == 0 && (data = lseek(e->copy, data, SEEK_DATA)) >= 0) {
-		off_t hole = lseek(e->copy, data, SEEK_HOLE);
-
-		r = add_extent(p, e->copy, data, hole, err);
-		data = hole;
-	}
-	if (r == 0)
-		r = flush(p, err);
-	close(TAKE_FD(e->copy));
-	return r;
-}
-
-int objects_write(struct dump_ctx *c, struct image_writer *w, struct err *err)
-{
-	_cleanup_free_ struct pending_chunk *p = calloc(1, sizeof(*p));
-	_cleanup_free_ uint8_t *data = NULL;
-	int r = 0;
-
-	if (!objects_count(c))
-		return 0;
-	data = aligned_alloc(CPX_PAGE_SIZE, CHUNK_MAX);
-	if (!p || !data)
-		return err_nomem(err);
-	p->w = w;
-	p->data = data;
-	for (size_t i = 0; r == 0 && i < c->objects->n; i++)
-		if (c->objects->entry[i].copy >= 0)
-			r = write_object(&c->objects->entry[i], p, err);
 	return r;
 }
 

@@ -26,7 +26,7 @@ step 2
 quietly cpx dump $pid -o deltas/2 --parent deltas/1 --kill
 wait
 quietly cpx verify deltas/2
-[ $(size deltas/2) -lt $(($(size base) / 2)) ] || echo "THE DELTA IS LARGE"
+[ $(size deltas/2) -lt $(($(size base) / 4)) ] || echo "THE DELTA IS LARGE"
 
 echo "from the chain"
 quietly cpx restore -d deltas/2

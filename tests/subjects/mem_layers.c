@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Memory that changes between dumps: two steps, each when a file asks for it. Pages are written to, written back,
- * zeroed, dropped and unmapped, mappings come, and a child is forked that changes some of its own.
+ * zeroed, dropped and unmapped, mappings come, and a child is forked that changes some of its own. A memfd that
+ * nobody maps is written to and punched into.
  */
 #include "subject.h"
 
@@ -14,7 +15,7 @@ struct area {
 };
 
 static struct area a, b, c, shared;
-static int step;
+static int step, file_fd, file_seed[PAGES];
 
 static void set(struct area *r, unsigned first, unsigned n, int seed)
 {
@@ -44,8 +45,35 @@ static void check_area(const struct area *r, const char *name)
 	}
 }
 
+static void set_file(unsigned first, unsigned n, int seed)
+{
+	char page[P];
+
+	for (unsigned i = first; i < first + n; i++) {
+		file_seed[i] = seed;
+		subject_pattern(page, P, seed + i);
+		if (seed)
+			MUST(pwrite(file_fd, page, P, i * P));
+		else
+			MUST(fallocate(file_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, i * P, P));
+	}
+}
+
+static void check_file(void)
+{
+	static const char zeros[P];
+	char page[P];
+
+	for (unsigned i = 0; i < PAGES; i++) {
+		CHECK(pread(file_fd, page, P, i * P) == P, "file: page %u is missing", i);
+		CHECK(file_seed[i] ? subject_is_pattern(page, P, file_seed[i] + i)
+				   : memcmp(page, zeros, P) == 0, "file: page %u", i);
+	}
+}
+
 static void check_all(void)
 {
+	check_file();
 	check_area(&a, "a");
 	check_area(&b, "b");
 	check_area(&c, "c");
@@ -103,6 +131,8 @@ static pid_t first_step(void)
 	map_area(&c, MAP_PRIVATE);
 	set(&c, 0, 20, 12);
 	set(&shared, 3, 1, 13);
+	set_file(50, 2, 0);
+	set_file(60, 1, 14);
 	step = 1;
 	return subject_fork(child, NULL);
 }
@@ -115,6 +145,8 @@ static void second_step(void)
 	set(&b, 0, 16, 0);
 	set(&b, 2, 1, 22);
 	set(&c, 19, 30, 23);
+	set_file(51, 1, 24);
+	set_file(61, 1, 0);
 	while (!is_asked("child2"))
 		nap();
 	for (int i = 8; i < 10; i++)
@@ -133,6 +165,8 @@ int main(int argc, char **argv)
 	set(&a, 0, PAGES, 1);
 	set(&b, 0, PAGES, 2);
 	set(&shared, 0, PAGES, 3);
+	file_fd = MUST(memfd_create("layers", 0));
+	set_file(0, PAGES, 4);
 	subject_ready();
 	while (!subject_is_go()) {
 		if (step == 0 && is_asked("step1")) {
