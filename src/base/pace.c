@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Owns no state: clock_gettime(2), nanosleep(2). */
+/* Owns no state: base/clock.h, nanosleep(2). */
 #include "base/pace.h"
 
+#include "base/clock.h"
 #include "base/interrupt.h"
 #include "base/util.h"
 
@@ -10,15 +11,12 @@
 void pace_start(struct pace *p, uint64_t rate)
 {
 	p->rate = rate;
-	clock_gettime(CLOCK_MONOTONIC, &p->start);
+	p->start_ns = monotonic_ns();
 }
 
 static int64_t passed(const struct pace *p)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (now.tv_sec - p->start.tv_sec) * SECOND + now.tv_nsec - p->start.tv_nsec;
+	return (int64_t)(monotonic_ns() - p->start_ns);
 }
 
 /* Signals that nobody told us of may end a sleep, and one of ours may come just before it. */

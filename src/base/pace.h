@@ -6,11 +6,10 @@
 #include "base/err.h"
 
 #include <stdint.h>
-#include <time.h>
 
 struct pace {
 	uint64_t rate; /* bytes a second; 0: no limit */
-	struct timespec start;
+	uint64_t start_ns;
 };
 
 void pace_start(struct pace *p, uint64_t rate);

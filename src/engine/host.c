@@ -5,6 +5,7 @@
  * vector: the kernel maps the same one into every task of this machine and architecture.
  */
 #include "engine/host.h"
+#include "base/clock.h"
 #include "base/hash.h"
 #include "arch/arch.h"
 #include "base/util.h"
@@ -13,15 +14,6 @@
 
 #include <sys/auxv.h>
 #include <sys/utsname.h>
-#include <time.h>
-
-static int64_t clock_ns(clockid_t clock)
-{
-	struct timespec ts = {0};
-
-	clock_gettime(clock, &ts);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
 
 struct vdso_size {
 	uint64_t vdso, vvar;

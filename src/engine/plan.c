@@ -4,6 +4,7 @@
  */
 #include "engine/plan.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/util.h"
 #include "engine/host.h"
@@ -167,14 +168,6 @@ static int decide_pids(const struct image *im, enum cpx_pids wish, const struct 
 }
 
 /* ---- clocks --------------------------------------------------------------------------------- */
-
-static int64_t clock_ns(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return ts.tv_sec * NS_PER_S + ts.tv_nsec;
-}
 
 /* On the boot that the image is from the clocks have gone on; elsewhere they continue where they were, as they do
  * for a tree whose time namespace was ahead of this boot: a clock must not run backwards. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Owns a dump's session: its beginning, the loop over its stages, its end. */
 #include "engine/session.h"
+#include "base/clock.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/util.h"
@@ -11,14 +12,6 @@
 #include <inttypes.h>
 #include <sched.h>
 #include <time.h>
-
-static uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
 
 int session_init(struct session *s, struct job *j, struct cpx_result *r, struct err *err)
 {

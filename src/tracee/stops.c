@@ -11,19 +11,10 @@
 #include <signal.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #define SYSCALL_STOP (SIGTRAP | 0x80)
 #define SPIN_NS	     50000 /* most stops come sooner than we would be woken */
 #define LOOK_MS	     10 /* how often a thread that does not stop is looked at */
-
-uint64_t monotonic_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ULL + (uint64_t)t.tv_nsec;
-}
 
 int stop_interrupt(pid_t tid)
 {

@@ -8,6 +8,7 @@
 #ifndef CPX_TRACEE_TRACEE_H
 #define CPX_TRACEE_TRACEE_H
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "arch/arch.h"
 #include "tracee/batch.h"
@@ -103,7 +104,6 @@ enum thaw_mode { THAW_RUN, THAW_STOP, THAW_KILL };
 void tree_thaw(struct tree *tree, enum thaw_mode mode);
 void tree_release(struct tree *tree);
 
-uint64_t monotonic_ns(void); /* the clock of frozen_at_ns and thawed_at_ns */
 struct tracee *tree_find(const struct tree *tree, pid_t pid);
 
 /* A filter of seccomp(2). Those of a thread are a chain; what is equal from the oldest on is the
