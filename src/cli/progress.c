@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The progress bar: at most ten times a second, and only for what takes longer than that. */
-#include "base/clock.h"
 #include "cli.h"
 
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { BAR_WIDTH = 30, INTERVAL_NS = 100000000 };
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
 
 static void draw(const char *stage, uint64_t done, uint64_t total)
 {
@@ -27,7 +35,7 @@ static void draw(const char *stage, uint64_t done, uint64_t total)
 static void update(void *data, const char *stage, uint64_t done, uint64_t total)
 {
 	struct cli_progress *p = data;
-	uint64_t now = monotonic_ns();
+	uint64_t now = now_ns();
 
 	if (now - p->drawn_at_ns < INTERVAL_NS)
 		return;
@@ -38,7 +46,7 @@ static void update(void *data, const char *stage, uint64_t done, uint64_t total)
 
 struct cpx_progress cli_progress_start(struct cli_progress *p, const struct cli_common *common)
 {
-	*p = (struct cli_progress){.drawn_at_ns = monotonic_ns()};
+	*p = (struct cli_progress){.drawn_at_ns = now_ns()};
 	if (common->quiet || !isatty(STDERR_FILENO))
 		return (struct cpx_progress){0};
 	return (struct cpx_progress){.update = update, .data = p};
