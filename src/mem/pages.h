@@ -235,6 +235,7 @@ struct track {
 	uint32_t early;
 	int dir, pagemap_fd, mem_fd; /* of /proc/PID */
 	int uffd;
+	bool sees_holes, keeps_marks; /* what the kernel can do: trackhole.c */
 	struct page_ranges span;  /* what is watched */
 	struct page_ranges dirty; /* changed before it was protected last; not stored yet */
 	struct page_known known;
@@ -253,6 +254,18 @@ int track_find_open(const struct track *t, uint64_t start, uint64_t end, struct 
 int track_open(struct track *t, struct err *err); /* its files in /proc */
 /* Protects ->open, while frozen. */
 int track_protect_open(struct track *t, struct err *err);
+
+/* ---- trackhole.c: where the kernel errs ---- */
+
+/* Does PAGEMAP_SCAN say of a range without page tables that it may have been written to? */
+bool track_sees_holes(void);
+/* The same as track_find_open() where it does not. */
+int track_find_not_closed(const struct track *t, uint64_t start, uint64_t end, struct page_ranges *out,
+			  struct err *err);
+/* Does mremap(2) leave marks of a protection that is no more? */
+bool track_keeps_marks(void);
+/* Of what has just been registered. */
+void track_clear_marks(const struct track *t, uint64_t start, uint64_t end);
 
 /* ---- twinlink.c ---- */
 

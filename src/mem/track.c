@@ -49,7 +49,10 @@ static bool watch(const struct track *t, uint64_t start, uint64_t end)
 		.mode = UFFDIO_REGISTER_MODE_WP,
 	};
 
-	return ioctl(t->uffd, UFFDIO_REGISTER, &reg) == 0;
+	if (ioctl(t->uffd, UFFDIO_REGISTER, &reg) < 0)
+		return false;
+	track_clear_marks(t, start, end);
+	return true;
 }
 
 static bool overlaps(const struct page_ranges *p, uint64_t start, uint64_t end)
@@ -141,6 +144,8 @@ int track_new(pid_t pid, int uffd, uint32_t early, struct track **ret, struct er
 		return err_nomem(err);
 	}
 	*t = (struct track){.pid = pid, .early = early, .uffd = uffd};
+	t->sees_holes = track_sees_holes();
+	t->keeps_marks = track_keeps_marks();
 	t->dir = t->pagemap_fd = t->mem_fd = -1;
 	r = begin(t, err);
 	if (r < 0) {
@@ -193,6 +198,8 @@ int track_find_open(const struct track *t, uint64_t start, uint64_t end, struct 
 {
 	struct page_region region[REGIONS];
 
+	if (!t->sees_holes)
+		return track_find_not_closed(t, start, end, out, err);
 	while (start < end) {
 		struct pm_scan_arg arg = open_args(start, end, region);
 		long n = ioctl(t->pagemap_fd, PAGEMAP_SCAN, &arg);
