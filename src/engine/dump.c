@@ -212,7 +212,13 @@ static int write_records(struct session *s, struct err *err)
 
 static int write_objects(struct session *s, struct err *err)
 {
-	return objects_write(&s->ctx, s->writer, s->job->delta->parent, err);
+	struct object_stats stats;
+	int ret = objects_write(&s->ctx, s->writer, s->job->delta->parent, &stats, err);
+
+	s->result->pages = stats.pages;
+	s->result->memory_bytes = stats.pages * CPX_PAGE_SIZE;
+	s->result->before_pages = stats.unchanged_pages;
+	return ret;
 }
 
 unsigned session_workers(const struct session *s)
@@ -281,13 +287,13 @@ static int write_pages(struct session *s, struct err *err)
 
 	for (size_t i = 0; i < s->nmms && ret == 0; i++)
 		ret = write_mm(s, &p, &s->mm[i], err);
-	s->result->pages = p.stats.pages + p.stats.before_pages;
+	s->result->pages += p.stats.pages + p.stats.before_pages;
 	s->result->zero_pages = p.stats.zero_pages;
 	s->result->shared_pages = p.stats.inherited_pages;
-	s->result->memory_bytes = p.stats.bytes + p.stats.before_pages * CPX_PAGE_SIZE;
+	s->result->memory_bytes += p.stats.bytes + p.stats.before_pages * CPX_PAGE_SIZE;
 	s->result->rounds = s->precopy->rounds;
 	s->result->round_frozen_us = s->precopy->stopped_ns / 1000;
-	s->result->before_pages = p.stats.unchanged_pages;
+	s->result->before_pages += p.stats.unchanged_pages;
 	pageout_release(&p);
 	return ret;
 }

@@ -22,6 +22,7 @@ struct object_output {
 	struct image_lookup *before; /* the same object in the parent image; NULL: there is none */
 	struct image_cursor cursor;
 	struct pending_chunk changed, unchanged;
+	struct object_stats stats;
 };
 
 /* ---- the same object in the parent image ---- */
@@ -99,6 +100,7 @@ static int add(struct object_output *o, struct pending_chunk *p, uint64_t addr, 
 			p->used += piece;
 		}
 		add_extent(p, addr, piece);
+		*(p->data ? &o->stats.pages : &o->stats.unchanged_pages) += piece / CPX_PAGE_SIZE;
 		addr += piece;
 		from += piece;
 		len -= piece;
@@ -172,12 +174,13 @@ static int write_object(struct object_output *o, struct object_entry *e, const s
 }
 
 int objects_write(struct dump_ctx *c, struct image_writer *w, const struct image *parent,
-		  struct err *err)
+		  struct object_stats *ret, struct err *err)
 {
 	_cleanup_free_ struct object_output *o = calloc(1, sizeof(*o));
 	_cleanup_free_ uint8_t *data = NULL;
 	int r = 0;
 
+	*ret = (struct object_stats){0};
 	if (!objects_count(c))
 		return 0;
 	data = malloc(CHUNK_MAX);
@@ -188,5 +191,6 @@ int objects_write(struct dump_ctx *c, struct image_writer *w, const struct image
 	for (size_t i = 0; r == 0 && i < c->objects->n; i++)
 		if (c->objects->entry[i].copy >= 0)
 			r = write_object(o, &c->objects->entry[i], parent, err);
+	*ret = o->stats;
 	return r;
 }

@@ -301,8 +301,12 @@ Cpx__Object *objects_get(const struct dump_ctx *c, size_t i);
 int objects_copy(struct dump_ctx *c, struct err *err);
 /* Of a delta, before the metadata is written: finds the objects in the parent image. */
 void objects_match(struct dump_ctx *c, const struct image *parent);
+struct object_stats {
+	uint64_t pages, unchanged_pages; /* stored; in the parent image */
+};
 /* After the metadata: writes it as chunks. parent: objects_match()'s, NULL: none. */
-int objects_write(struct dump_ctx *c, struct image_writer *w, const struct image *parent, struct err *err);
+int objects_write(struct dump_ctx *c, struct image_writer *w, const struct image *parent, struct object_stats *ret,
+		  struct err *err);
 void objects_release(struct dump_ctx *c);
 int objects_check(struct restore_ctx *c, struct err *err);
 /* Creates them all (object_fd[], object_map[]); content is put in by objects_fill() chunk by chunk. stage_at: address

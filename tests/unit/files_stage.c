@@ -237,6 +237,7 @@ static int write_all(struct dumped *d, uint32_t exe, struct image_writer *w, str
 {
 	Cpx__Host host = CPX__HOST__INIT;
 	Cpx__Image image = CPX__IMAGE__INIT;
+	struct object_stats stats;
 	uint64_t bytes;
 	int r;
 
@@ -255,7 +256,7 @@ static int write_all(struct dumped *d, uint32_t exe, struct image_writer *w, str
 	for (size_t i = 0; r == 0 && i < files_count(&d->c); i++)
 		r = image_write_record(w, RECORD_FILE, &files_get(&d->c, i)->base, err);
 	if (r == 0)
-		r = objects_write(&d->c, w, NULL, err);
+		r = objects_write(&d->c, w, NULL, &stats, err);
 	return r < 0 ? r : image_writer_seal(w, &bytes, err);
 }
 
