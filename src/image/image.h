@@ -210,17 +210,11 @@ int image_next_chunk(struct image *im, struct chunk_ref *ret, void *buf, struct 
 
 /* lookup.c: what the memory of an Mm or Object holds, by address. Images from seekable sources. */
 struct image_lookup;
-struct image_cursor { /* of one thread: {0} at first */
-	const struct chunk_ref *chunk;
-	uint8_t *data; /* its bytes */
-};
 int image_lookup_new(const struct image *im, uint32_t owner, struct image_lookup **ret,
 		     struct err *err);
 void image_lookup_free(struct image_lookup *l);
 /* Is there a page with these bytes at addr? 1, 0 (also: it has no bytes), or -errno. Thread-safe. */
-int image_lookup_compare(const struct image_lookup *l, struct image_cursor *c, uint64_t addr,
-			 const void *page, struct err *err);
-void image_cursor_release(struct image_cursor *c);
+int image_lookup_compare(struct image_lookup *l, uint64_t addr, const void *page, struct err *err);
 
 /* Checks everything: all checksums, all references, index against chunks, the end; of all layers. */
 int image_verify(struct source *s, struct parent_finder *finder, struct err *err);

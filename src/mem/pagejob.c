@@ -24,7 +24,6 @@ struct page_pool {
 	uint8_t *ring;
 	pthread_mutex_t lock;
 	pthread_cond_t has_work, has_result;
-	struct image_cursor cursor;    /* of the calling thread */
 	struct page_job *first, *last; /* all jobs that are not taken out yet, in order */
 	bool is_ending;
 };
@@ -46,8 +45,7 @@ static void keep_page(struct page_job *j, uint64_t addr, const uint8_t *page)
 
 /* Zero pages and pages equal to the parent's go apart, and those that the parent image has; the others
  * stay, moved together. */
-static int part_page(struct page_job *j, struct image_cursor *c, uint64_t addr,
-		     const uint8_t *page, struct err *err)
+static int part_page(struct page_job *j, uint64_t addr, const uint8_t *page, struct err *err)
 {
 	XXH128_hash_t hash;
 	int r = 0;
@@ -63,7 +61,7 @@ static int part_page(struct page_job *j, struct image_cursor *c, uint64_t addr,
 	if (j->parent && page_hash_is_equal(j->parent, addr, hash))
 		return page_chunks_add(&j->inherited, addr, CPX_PAGE_SIZE) < 0 ? err_nomem(err) : 0;
 	if (j->lookup)
-		r = image_lookup_compare(j->lookup, c, addr, page, err);
+		r = image_lookup_compare(j->lookup, addr, page, err);
 	if (r > 0)
 		return page_chunks_add(&j->before, addr, CPX_PAGE_SIZE) < 0 ? err_nomem(err) : 0;
 	if (r == 0)
@@ -71,21 +69,20 @@ static int part_page(struct page_job *j, struct image_cursor *c, uint64_t addr,
 	return r < 0 ? err_context(err, "the parent image") : 0;
 }
 
-static int part_pages(struct page_job *j, struct image_cursor *c, struct err *err)
+static int part_pages(struct page_job *j, struct err *err)
 {
 	const uint8_t *page = j->data;
 	int r = 0;
 
 	for (unsigned i = 0; i < j->chunk.n && r == 0; i++)
 		for (uint64_t at = 0; at < j->all[i].len && r == 0; at += CPX_PAGE_SIZE) {
-			r = part_page(j, c, j->all[i].addr + at, page, err);
+			r = part_page(j, j->all[i].addr + at, page, err);
 			page += CPX_PAGE_SIZE;
 		}
 	return r;
 }
 
-static int run_job(const struct page_pool *pool, struct page_job *j, struct image_cursor *c,
-		   struct err *err)
+static int run_job(const struct page_pool *pool, struct page_job *j, struct err *err)
 {
 	size_t pages = j->chunk.bytes / CPX_PAGE_SIZE;
 	int r;
@@ -94,7 +91,7 @@ static int run_job(const struct page_pool *pool, struct page_job *j, struct imag
 	j->hash = j->want_hashes ? malloc(pages * sizeof(*j->hash)) : NULL;
 	if (!j->stored || (j->want_hashes && !j->hash))
 		return err_nomem(err);
-	r = part_pages(j, c, err);
+	r = part_pages(j, err);
 	if (r < 0 || !j->nstored || (j->lookup && j->stored_bytes < PACK_WORTH))
 		return r;
 	return image_prepare_chunk(&pool->options, j->mm, CHUNK_DATA, j->stored, j->nstored,
@@ -133,11 +130,11 @@ static struct page_job *first_queued(const struct page_pool *pool)
 }
 
 /* Called and returns with the lock held. */
-static void do_job(struct page_pool *pool, struct page_job *j, struct image_cursor *c)
+static void do_job(struct page_pool *pool, struct page_job *j)
 {
 	j->state = JOB_RUNNING;
 	pthread_mutex_unlock(&pool->lock);
-	j->ret = run_job(pool, j, c, &j->err);
+	j->ret = run_job(pool, j, &j->err);
 	pthread_mutex_lock(&pool->lock);
 	j->state = JOB_DONE;
 	pthread_cond_broadcast(&pool->has_result);
@@ -145,7 +142,6 @@ static void do_job(struct page_pool *pool, struct page_job *j, struct image_curs
 
 static void *worker(void *arg)
 {
-	struct image_cursor cursor = {0};
 	struct page_pool *pool = arg;
 
 	if (pool->is_background)
@@ -155,12 +151,11 @@ static void *worker(void *arg)
 		struct page_job *j = first_queued(pool);
 
 		if (j)
-			do_job(pool, j, &cursor);
+			do_job(pool, j);
 		else
 			pthread_cond_wait(&pool->has_work, &pool->lock);
 	}
 	pthread_mutex_unlock(&pool->lock);
-	image_cursor_release(&cursor);
 	return NULL;
 }
 
@@ -250,7 +245,6 @@ void page_pool_free(struct page_pool *pool)
 	if (pool->ring)
 		munmap(pool->ring, RING_SIZE);
 	cleanup_close(&pool->fd);
-	image_cursor_release(&pool->cursor);
 	free(pool);
 }
 
@@ -286,7 +280,7 @@ struct page_job *page_pool_take(struct page_pool *pool)
 	pthread_mutex_lock(&pool->lock);
 	j = pool->first;
 	if (j && j->state == JOB_QUEUED)
-		do_job(pool, j, &pool->cursor);
+		do_job(pool, j);
 	while (j && j->state != JOB_DONE)
 		pthread_cond_wait(&pool->has_result, &pool->lock);
 	if (j)

@@ -146,7 +146,7 @@ struct page_job {
 	struct extent *all; /* owned; chunk.n of them */
 	uint8_t *data;	    /* chunk.bytes, borrowed; the job may move bytes about in it */
 	const struct page_hash_set *parent; /* may be NULL */
-	const struct image_lookup *lookup;  /* may be NULL */
+	struct image_lookup *lookup;	    /* may be NULL */
 	bool want_hashes;
 	unsigned slot;
 	/* results */

@@ -20,7 +20,6 @@ struct object_output {
 	struct image_writer *w;
 	uint32_t object;
 	struct image_lookup *before; /* the same object in the parent image; NULL: there is none */
-	struct image_cursor cursor;
 	struct pending_chunk changed, unchanged;
 	struct object_stats stats;
 };
@@ -116,7 +115,7 @@ static int sort_pages(struct object_output *o, uint64_t addr, const uint8_t *fro
 	int r = 0;
 
 	for (size_t at = 0; at < len && r >= 0; at += CPX_PAGE_SIZE) {
-		r = image_lookup_compare(o->before, &o->cursor, addr + at, from + at, err);
+		r = image_lookup_compare(o->before, addr + at, from + at, err);
 		if (r >= 0)
 			r = add(o, r ? &o->unchanged : &o->changed, addr + at, from + at,
 				CPX_PAGE_SIZE, err);
@@ -168,7 +167,6 @@ static int write_object(struct object_output *o, struct object_entry *e, const s
 	if (r == 0)
 		r = flush(o, &o->unchanged, err);
 	image_lookup_free(TAKE_PTR(o->before));
-	image_cursor_release(&o->cursor);
 	close(TAKE_FD(e->copy));
 	return r;
 }
