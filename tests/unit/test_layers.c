@@ -284,6 +284,57 @@ static void check_model(const struct model *is, const struct model *expected)
 		}
 }
 
+/* ---- comparing, by several threads at once ---- */
+
+#define COMPARERS 3
+
+struct comparer {
+	pthread_t thread;
+	struct image_lookup *lookup;
+	int owner;
+	const struct model *is;
+	unsigned wrong;
+};
+
+/* Only content is ever the same; a page with another content never is. */
+static bool is_right(struct image_lookup *l, uint64_t addr, uint32_t content)
+{
+	uint8_t page[CPX_PAGE_SIZE], other[CPX_PAGE_SIZE];
+
+	fill_page(content, page);
+	fill_page(content + 1, other);
+	return image_lookup_compare(l, addr, page, NULL) == (content > ZERO) &&
+	       image_lookup_compare(l, addr, other, NULL) == 0;
+}
+
+static void *compare_all(void *arg)
+{
+	struct comparer *c = arg;
+
+	for (unsigned i = 0; i < pages_of(c->owner); i++)
+		c->wrong += !is_right(c->lookup, base_of(c->owner) + i * CPX_PAGE_SIZE,
+				      c->is->page[c->owner][i]);
+	return NULL;
+}
+
+static void check_comparison(const struct image *im, int owner, const struct model *is)
+{
+	struct comparer c[COMPARERS];
+	struct image_lookup *lookup;
+	struct err err = ERR_INIT;
+
+	check(image_lookup_new(im, owner_id[owner], &lookup, &err), &err);
+	for (int i = 0; i < COMPARERS; i++) {
+		c[i] = (struct comparer){.lookup = lookup, .owner = owner, .is = is};
+		assert_int_equal(pthread_create(&c[i].thread, NULL, compare_all, &c[i]), 0);
+	}
+	for (int i = 0; i < COMPARERS; i++) {
+		pthread_join(c[i].thread, NULL);
+		assert_int_equal(c[i].wrong, 0);
+	}
+	image_lookup_free(lookup);
+}
+
 static void check_layers(const struct layer_file *f, size_t n, const struct model *expected)
 {
 	struct finder finder = {{find}, f, n};
@@ -296,6 +347,8 @@ static void check_layers(const struct layer_file *f, size_t n, const struct mode
 	check(image_open(&src, &finder.base, &im, &err), &err);
 	read_model(im, &is);
 	check_model(&is, expected);
+	for (int owner = 0; owner < OWNERS; owner++)
+		check_comparison(im, owner, &is);
 	image_free(im);
 	check(image_verify(&src, &finder.base, &err), &err);
 	source_release(&src);
