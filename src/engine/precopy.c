@@ -211,8 +211,24 @@ static int run_rounds(struct session *s, struct err *err)
 	return r;
 }
 
+void precopy_end_tracks(struct track **track, size_t n, pid_t root, bool no_children)
+{
+	struct freeze_options o = {.no_children = no_children};
+	struct tree tree = {0};
+	struct err err;
+
+	for (size_t i = 0; i < n; i++)
+		track_relax(track[i]);
+	if (n && tree_freeze(&tree, root, &o, &err) == 0)
+		for (size_t i = 0; i < n; i++)
+			track_end(track[i]);
+	tree_thaw(&tree, THAW_RUN);
+	tree_release(&tree);
+}
+
 static void forget(struct precopy *p)
 {
+	precopy_end_tracks(p->track, p->n, p->root, p->no_children);
 	while (p->n)
 		track_free(p->track[--p->n]);
 }
@@ -245,6 +261,8 @@ int precopy_begin(struct session *s, struct err *err)
 	if (p->is_begun || s->is_exact || !s->options->precopy || s->options->parent)
 		return 0;
 	p->is_begun = true;
+	p->root = s->options->pid;
+	p->no_children = s->options->no_children;
 	r = with_tree(s, watch_tree, &why);
 	if (r == 0 && p->n)
 		r = session_start_writer(s, &why);

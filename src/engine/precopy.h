@@ -19,6 +19,8 @@ struct precopy {
 	struct image_writer *writer; /* with early chunks and nothing else; NULL: a session has it */
 	struct image_writer_options format;
 	struct pace pace; /* the writer's */
+	pid_t root;
+	bool no_children;
 	bool is_begun;
 	unsigned rounds;
 	uint64_t stopped_ns; /* the longest stop before the freeze */
@@ -35,6 +37,10 @@ int precopy_take(struct session *s, struct err *err);
  * same place in memory. */
 void precopy_keep(struct precopy *p, struct session *s);
 void precopy_release(struct precopy *p);
+
+/* Ends the tracking of a tree that runs, with a stop of a moment. Without it whoever maps memory would wait while the
+ * kernel ends it. */
+void precopy_end_tracks(struct track **track, size_t n, pid_t root, bool no_children);
 
 /* Is this mapping watched by us? (dump_ctx.is_watched) */
 bool precopy_watches(const void *precopy, pid_t pid, uint64_t start, uint64_t end);

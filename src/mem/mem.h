@@ -119,7 +119,7 @@ int aside_write(struct aside *a, struct pageout *p, const Cpx__Mm *mm, struct er
 void aside_free(struct aside *a);
 
 /*
- * ---- track.c, trackcopy.c: write tracking of an address space that runs ----
+ * ---- track.c, trackcopy.c, trackend.c: write tracking of an address space that runs ----
  *
  * Its private anonymous memory is write-protected for a userfaultfd, with nobody to wake: the kernel
  * itself takes the protection off a page that is written to, and whatever is not protected may
@@ -149,7 +149,11 @@ int track_write(struct track *t, struct pageout *p, const Cpx__Mm *mm, bool has_
 bool track_watches(const struct track *t, uint64_t start, uint64_t end);
 uint32_t track_early(const struct track *t);
 pid_t track_pid(const struct track *t);
-void track_free(struct track *t); /* ends it; NULL is fine */
+/* The end, in two steps, so that the task need not wait for the kernel to walk over all its pages: while it runs, and
+ * then while it stands, soon after. */
+void track_relax(struct track *t);
+void track_end(struct track *t);
+void track_free(struct track *t); /* ends it in any case; NULL is fine */
 
 /* ---- fill.c: chunks into the private memory of a task under construction ---- */
 struct fill_target {

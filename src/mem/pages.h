@@ -238,6 +238,7 @@ struct track {
 	bool sees_holes, keeps_marks; /* what the kernel can do: trackhole.c */
 	struct page_ranges span;  /* what is watched */
 	struct page_ranges dirty; /* changed before it was protected last; not stored yet */
+	bool is_relaxed;	  /* track_relax() has been through */
 	struct page_known known;
 	/* while frozen, and until it is written */
 	struct page_ranges open;   /* what may have changed, populated or not */
@@ -266,6 +267,10 @@ int track_find_not_closed(const struct track *t, uint64_t start, uint64_t end, s
 bool track_keeps_marks(void);
 /* Of what has just been registered. */
 void track_clear_marks(const struct track *t, uint64_t start, uint64_t end);
+
+/* ---- trackend.c ---- */
+
+void track_pause(void); /* lets those in who wait for the mmap_lock of the task */
 
 /* ---- twinlink.c ---- */
 

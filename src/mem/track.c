@@ -26,7 +26,7 @@
 #define REGIONS 512
 
 /* The kernel holds off whoever maps and unmaps in the task during a call. */
-#define STEP	   (64UL << 20)
+#define STEP	   (16UL << 20)
 #define STEP_PAGES (STEP >> CPX_PAGE_SHIFT)
 
 /* Smaller ones that are new are copied in the freeze as a whole: watching them costs their
@@ -62,13 +62,6 @@ static bool overlaps(const struct page_ranges *p, uint64_t start, uint64_t end)
 	return r && r->addr < end;
 }
 
-static bool covers(const struct page_ranges *p, uint64_t start, uint64_t end)
-{
-	const struct page_range *r = page_range_at(p, start);
-
-	return r && r->addr <= start && end <= r->addr + r->len;
-}
-
 bool track_watches(const struct track *t, uint64_t start, uint64_t end)
 {
 	return overlaps(&t->span, start, end);
@@ -87,8 +80,7 @@ static int watch_mappings(struct track *t, const struct page_ranges *before, uin
 			continue;
 		if (!overlaps(before, v->start, v->end) && v->end - v->start < least)
 			continue;
-		if ((covers(before, v->start, v->end) || watch(t, v->start, v->end)) &&
-		    page_ranges_add(&t->span, v->start, v->end) < 0)
+		if (watch(t, v->start, v->end) && page_ranges_add(&t->span, v->start, v->end) < 0)
 			r = err_nomem(err);
 	}
 	proc_vmas_release(&maps);
@@ -271,6 +263,8 @@ static int protect(struct track *t, uint64_t start, uint64_t end, struct err *er
 		    page_known_set(&t->known, start, arg.walk_end - start, PAGE_UNKNOWN) < 0)
 			return err_nomem(err);
 		start = arg.walk_end;
+		if (end - start > STEP)
+			track_pause();
 	}
 	return 0;
 }
@@ -325,28 +319,6 @@ int track_mark(struct track *t, uint64_t *ret_bytes, struct err *err)
 
 /* ---- the end ---- */
 
-/*
- * In small steps, so that those who write to a page need not wait long. Then all at once: to
- * unregister a mapping that grows meanwhile would make two of it. The close walks over all page tables, and whoever
- * maps or unmaps waits.
- */
-static void unprotect(const struct track *t, const struct page_range *r)
-{
-	for (uint64_t at = r->addr; at < r->addr + r->len; at += STEP) {
-		struct uffdio_writeprotect wp = {
-			.range = {at, MIN(STEP, r->addr + r->len - at)},
-		};
-
-		ioctl(t->uffd, UFFDIO_WRITEPROTECT, &wp);
-	}
-}
-
-static void end(const struct track *t)
-{
-	for (size_t i = 0; i < t->span.n; i++)
-		unprotect(t, &t->span.r[i]);
-}
-
 uint32_t track_early(const struct track *t)
 {
 	return t->early;
@@ -361,7 +333,6 @@ void track_free(struct track *t)
 {
 	if (!t)
 		return;
-	end(t);
 	cleanup_close(&t->uffd);
 	cleanup_close(&t->dir);
 	cleanup_close(&t->pagemap_fd);
