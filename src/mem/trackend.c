@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The end of write tracking, so that nobody waits for it. When a userfaultfd(2) is closed, the kernel takes the
- * protection off all pages of what is registered for WP, with mmap_lock held for writing: 20 to 40 ms per GiB,
- * protected or not, in which the task cannot map or unmap (fs/userfaultfd.c, userfaultfd_clear_vma). So:
+ * The end of write tracking, so that nobody waits for it. When a userfaultfd(2) is closed, the
+ * kernel takes the protection off all pages of what is registered for WP, with mmap_lock held for
+ * writing: 20 to 40 ms per GiB, protected or not, in which the task cannot map or unmap
+ * (fs/userfaultfd.c, userfaultfd_clear_vma). So:
  *
- * 1. While the task runs the protection is taken off piece by piece (UFFDIO_WRITEPROTECT), with mmap_lock
- *    held for reading and given back between two pieces.
- * 2. In a stop of the task it is made sure that no page is protected any more, which needs 0.5 ms per GiB. Then its mappings,
- *    whole ones, are registered anew for MISSING in place of WP. The kernel looks at no page for that, nor when
- *    the userfaultfd is closed at once after it.
+ * 1. While the task runs the protection is taken off piece by piece (UFFDIO_WRITEPROTECT), with
+ * mmap_lock held for reading and given back between two pieces.
+ * 2. In a stop of the task it is made sure that no page is protected any more, which needs 0.5 ms
+ * per GiB. Then its mappings, whole ones, are registered anew for MISSING in place of WP. The
+ * kernel looks at no page for that, nor when the userfaultfd is closed at once after it.
  *
  * Should we die before, the kernel does it in its own way.
  */
