@@ -260,9 +260,9 @@ int track_protect_open(struct track *t, struct err *err);
 
 /* Does PAGEMAP_SCAN say of a range without page tables that it may have been written to? */
 bool track_sees_holes(void);
-/* The same as track_find_open() where it does not. */
-int track_find_not_closed(const struct track *t, uint64_t start, uint64_t end, struct page_ranges *out,
-			  struct err *err);
+/* To out: what of [start, end) is in open, and what has no page table. -EPERM, without words: not all of it is watched. */
+int track_add_holes(const struct track *t, uint64_t start, uint64_t end, const struct page_ranges *open,
+		    struct page_ranges *out, struct err *err);
 /* Does mremap(2) leave marks of a protection that is no more? */
 bool track_keeps_marks(void);
 /* Of what has just been registered. */

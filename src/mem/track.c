@@ -62,6 +62,13 @@ static bool overlaps(const struct page_ranges *p, uint64_t start, uint64_t end)
 	return r && r->addr < end;
 }
 
+static bool covers(const struct page_ranges *p, uint64_t start, uint64_t end)
+{
+	const struct page_range *r = page_range_at(p, start);
+
+	return r && r->addr <= start && end <= r->addr + r->len;
+}
+
 bool track_watches(const struct track *t, uint64_t start, uint64_t end)
 {
 	return overlaps(&t->span, start, end);
@@ -80,7 +87,8 @@ static int watch_mappings(struct track *t, const struct page_ranges *before, uin
 			continue;
 		if (!overlaps(before, v->start, v->end) && v->end - v->start < least)
 			continue;
-		if (watch(t, v->start, v->end) && page_ranges_add(&t->span, v->start, v->end) < 0)
+		if ((covers(before, v->start, v->end) || watch(t, v->start, v->end)) &&
+		    page_ranges_add(&t->span, v->start, v->end) < 0)
 			r = err_nomem(err);
 	}
 	proc_vmas_release(&maps);
@@ -185,13 +193,11 @@ static int add_regions(struct page_ranges *out, const struct page_region *region
 	return r;
 }
 
-int track_find_open(const struct track *t, uint64_t start, uint64_t end, struct page_ranges *out,
-		    struct err *err)
+static int scan_open(const struct track *t, uint64_t start, uint64_t end, struct page_ranges *out,
+		     struct err *err)
 {
 	struct page_region region[REGIONS];
 
-	if (!t->sees_holes)
-		return track_find_not_closed(t, start, end, out, err);
 	while (start < end) {
 		struct pm_scan_arg arg = open_args(start, end, region);
 		long n = ioctl(t->pagemap_fd, PAGEMAP_SCAN, &arg);
@@ -207,6 +213,21 @@ int track_find_open(const struct track *t, uint64_t start, uint64_t end, struct 
 		start = arg.walk_end;
 	}
 	return 0;
+}
+
+int track_find_open(const struct track *t, uint64_t start, uint64_t end, struct page_ranges *out,
+		    struct err *err)
+{
+	struct page_ranges open = {0};
+	int r;
+
+	if (t->sees_holes)
+		return scan_open(t, start, end, out, err);
+	r = scan_open(t, start, end, &open, err);
+	if (r == 0)
+		r = track_add_holes(t, start, end, &open, out, err);
+	page_ranges_release(&open);
+	return r;
 }
 
 /* ---- protecting ---- */

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What kernels get wrong that track writes, and how it is made up for. Uses userfaultfd(2) and PAGEMAP_SCAN.
+ * What kernels get wrong that track writes, and how it is made up for. Uses userfaultfd(2) and
+ * PAGEMAP_SCAN.
  *
- * A range without page tables is not "written" for a kernel that has not got "fs/proc/task_mmu: fix PAGEMAP_SCAN
- * written state for PMD holes" (2026): a huge page that was protected and given back (MADV_DONTNEED), or pages
- * moved away by mremap(2), would be taken for unchanged. There only what is populated counts as such, which takes
- * four times as long to find out.
+ * A range without page tables is not "written" for a kernel that has not got "fs/proc/task_mmu: fix
+ * PAGEMAP_SCAN written state for PMD holes" (2026): a huge page that was protected and given back
+ * (MADV_DONTNEED), or pages moved away by mremap(2), would be taken for unchanged. There the kernel
+ * is asked once more for a page of each page table; to ask it for what is populated of all pages
+ * takes four times as long.
  *
- * Before Linux 6.13 mremap(2) lets a page that moves keep its mark of a protection that does not hold any more.
+ * Before Linux 6.13 mremap(2) lets a page that moves keep its mark of a protection that does not
+ * hold any more.
  */
 #include "mem/pages.h"
 
@@ -44,7 +47,8 @@ static bool scan_reports(uint64_t start)
 /* [at, at + 2 * TABLE) was never touched. */
 static bool reports_holes(uint64_t at)
 {
-	_cleanup_close_ int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | KABI_UFFD_USER_MODE_ONLY);
+	_cleanup_close_ int uffd =
+		(int)syscall(SYS_userfaultfd, O_CLOEXEC | KABI_UFFD_USER_MODE_ONLY);
 	struct uffdio_api api = {.api = UFFD_API, .features = KABI_UFFD_FEATURE_WP_ASYNC};
 	struct uffdio_register reg = {
 		.range = {ALIGN_UP(at, TABLE), TABLE},
@@ -86,56 +90,66 @@ void track_clear_marks(const struct track *t, uint64_t start, uint64_t end)
 		ioctl(t->uffd, UFFDIO_WRITEPROTECT, &wp);
 }
 
-/* ---- what is protected and populated, and so what is not ---- */
+/* ---- what has no page table ---- */
 
-static struct pm_scan_arg closed_args(uint64_t start, uint64_t end, struct page_region *vec, size_t n)
+/* The next page that is populated and protected, or end. */
+static int find_closed(const struct track *t, uint64_t start, uint64_t end, uint64_t *ret)
 {
-	return (struct pm_scan_arg){
-		.size = sizeof(struct pm_scan_arg),
+	struct page_region region;
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
 		.flags = PM_SCAN_CHECK_WPASYNC,
 		.start = start,
 		.end = end,
-		.vec = (uintptr_t)vec,
-		.vec_len = n,
+		.vec = (uintptr_t)&region,
+		.vec_len = 1,
+		.max_pages = 1,
 		.category_inverted = PAGE_IS_WRITTEN,
 		.category_mask = PAGE_IS_WRITTEN,
 		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
 		.return_mask = PAGE_IS_WPALLOWED,
 	};
+	int n = ioctl(t->pagemap_fd, PAGEMAP_SCAN, &arg);
+
+	*ret = n > 0 ? region.start : end;
+	return n < 0 ? -errno : 0;
 }
 
-/* Up to the next closed region, and what lies between. Regions may be reported a second time. */
-static int add_between(struct page_ranges *out, uint64_t *at, const struct page_region *region, long n)
+/* Of what is said to be closed one page of each table is looked at: if it is, there is a table, and
+ * the kernel right about all of it. */
+static int add_between(const struct track *t, uint64_t start, uint64_t end, uint64_t *has_table,
+		       struct page_ranges *out, struct err *err)
 {
+	for (uint64_t at = start, closed; at < end; at = ALIGN_DOWN(closed, TABLE) + TABLE) {
+		int r = 0;
+
+		closed = at;
+		if (ALIGN_DOWN(at, TABLE) == *has_table)
+			continue;
+		r = find_closed(t, at, end, &closed);
+		if (r < 0)
+			return r == -EPERM ? r : err_sys(err, r, "cannot find what was written to");
+		if (closed > at && page_ranges_add(out, at, closed) < 0)
+			return err_nomem(err);
+		if (closed < end)
+			*has_table = ALIGN_DOWN(closed, TABLE);
+	}
+	return 0;
+}
+
+int track_add_holes(const struct track *t, uint64_t start, uint64_t end,
+		    const struct page_ranges *open, struct page_ranges *out, struct err *err)
+{
+	uint64_t has_table = 1;
 	int r = 0;
 
-	for (long i = 0; i < n && r == 0; i++) {
-		if (region[i].start > *at)
-			r = page_ranges_add(out, *at, region[i].start);
-		*at = MAX(*at, region[i].end);
+	for (size_t i = 0; i < open->n && r == 0; i++) {
+		const struct page_range *o = &open->r[i];
+
+		r = add_between(t, start, o->addr, &has_table, out, err);
+		start = o->addr + o->len;
+		if (r == 0 && page_ranges_add(out, o->addr, start) < 0)
+			r = err_nomem(err);
 	}
-	return r;
-}
-
-int track_find_not_closed(const struct track *t, uint64_t start, uint64_t end, struct page_ranges *out,
-			  struct err *err)
-{
-	struct page_region region[512];
-	uint64_t at = start;
-
-	while (start < end) {
-		struct pm_scan_arg arg = closed_args(start, end, region, ARRAY_SIZE(region));
-		long n = ioctl(t->pagemap_fd, PAGEMAP_SCAN, &arg);
-
-		if (n < 0 && errno == EPERM)
-			return -EPERM;
-		if (n < 0)
-			return err_sys(err, -errno, "cannot find what was written to");
-		if (add_between(out, &at, region, n) < 0)
-			return err_nomem(err);
-		if (arg.walk_end <= start)
-			return err_set(err, -EIO, "cannot find what was written to");
-		start = arg.walk_end;
-	}
-	return at < end && page_ranges_add(out, at, end) < 0 ? err_nomem(err) : 0;
+	return r < 0 ? r : add_between(t, start, end, &has_table, out, err);
 }
