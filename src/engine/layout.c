@@ -6,7 +6,7 @@
  *
  * Cannot keep: which neighbouring anonymous mappings the kernel had merged.
  */
-#include "engine/stock.h"
+#include "engine/rtree.h"
 
 #include "base/kabi.h"
 #include "base/util.h"
@@ -21,79 +21,6 @@
 #define TASK_END 0x7ffffffff000UL
 
 typedef const Cpx__Vma *vma_t;
-
-/* ---- what is kept --------------------------------------------------------------------------- */
-
-/* A stack that has grown since is made anew as a whole: a part below it would stay a mapping of its own, and
- * pthread_getattr_np(3) would take that for the end of the stack. */
-static bool is_same_backing(vma_t a, vma_t b)
-{
-	if (a->kind != b->kind || a->grows_down != b->grows_down)
-		return false;
-	if (a->grows_down && a->start != b->start)
-		return false;
-	switch (a->kind) {
-	case CPX__VMA__KIND__ANON:
-		return true;
-	case CPX__VMA__KIND__FILE_PRIVATE:
-	case CPX__VMA__KIND__FILE_SHARED:
-		return a->file == b->file && a->start - a->offset == b->start - b->offset;
-	case CPX__VMA__KIND__SHM_ANON:
-	case CPX__VMA__KIND__SYSV:
-		return a->object == b->object && a->start - a->offset == b->start - b->offset;
-	default:
-		return false;
-	}
-}
-
-static int keep(struct page_ranges *kept, uint64_t start, uint64_t end)
-{
-	if (grow(&kept->r, &kept->max, kept->n, sizeof(*kept->r)) < 0)
-		return -ENOMEM;
-	kept->r[kept->n++] = (struct page_range){start, end - start};
-	return 0;
-}
-
-static int find_kept(const Cpx__Mm *old, const Cpx__Mm *new, struct page_ranges *kept)
-{
-	size_t i = 0, k = 0;
-
-	while (i < old->n_vma && k < new->n_vma) {
-		vma_t a = old->vma[i], b = new->vma[k];
-		uint64_t start = MAX(a->start, b->start), end = MIN(a->end, b->end);
-
-		if (start < end && is_same_backing(a, b) && keep(kept, start, end) < 0)
-			return -ENOMEM;
-		if (a->end < b->end)
-			i++;
-		else
-			k++;
-	}
-	return 0;
-}
-
-/* The root's: mapped in the coordinator already, just as in the image. */
-static int keep_stock(const struct rtree *rt, struct page_ranges *kept)
-{
-	for (size_t i = 0; rt->stock && i < rt->stock->range.n; i++) {
-		const struct page_range *p = &rt->stock->range.r[i];
-
-		if (keep(kept, p->addr, p->addr + p->len) < 0)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-bool layout_is_fresh(const struct rtask *t, uint64_t addr, uint64_t *end)
-{
-	const struct page_range *k = page_range_at(&t->kept, addr);
-	bool is_kept = k && k->addr <= addr;
-	vma_t v = vma_at(t->mm, addr);
-
-	if (k)
-		*end = MIN(*end, is_kept ? k->addr + k->len : k->addr);
-	return v && v->kind == CPX__VMA__KIND__ANON && !is_kept;
-}
 
 /* ---- vdso and vvar -------------------------------------------------------------------------- */
 
@@ -390,9 +317,9 @@ static int drop_own_rseq(struct remote *r, struct err *err)
 
 static int prepare(const struct rtree *rt, struct rtask *t, const Cpx__Mm *old, struct err *err)
 {
-	if (old ? find_kept(old, t->mm, &t->kept) < 0 : keep_stock(rt, &t->kept) < 0)
-		return err_nomem(err);
-	return inherit_specials(rt, t, err);
+	int r = keep_mappings(rt, t, old, err);
+
+	return r < 0 ? r : inherit_specials(rt, t, err);
 }
 
 static int apply(struct remote *r, struct rtask *t, struct err *err)

@@ -27,7 +27,7 @@
 
 static bool is_fresh(uint64_t addr, uint64_t *end, void *arg)
 {
-	return layout_is_fresh(arg, addr, end);
+	return keep_is_fresh(arg, addr, end);
 }
 
 static struct fill_target fill_target(struct rtask *t)
@@ -262,7 +262,6 @@ static const struct chunk_ref *chunk_at(const struct rtree *rt, size_t i)
 /* The chunks of one object. */
 struct share {
 	struct rtask *t; /* whose memory it is; NULL: shared memory */
-	uint32_t object;
 	size_t next, end; /* chunks */
 	uint64_t bytes;
 };
@@ -281,7 +280,7 @@ static const struct chunk_ref *next_of(const struct rtree *rt, struct share *s)
 	while (s->next < s->end) {
 		const struct chunk_ref *c = chunk_at(rt, s->next++);
 
-		if (c->object == s->object && c->n)
+		if (c->n)
 			return c;
 	}
 	return NULL;
@@ -311,17 +310,27 @@ static void job_failed(struct job *j, int ret, const struct err *err)
 	pthread_mutex_unlock(&j->lock);
 }
 
+/* Where the parts of a chunk go. */
+struct destination {
+	struct rtree *rt;
+	struct rtask *t; /* NULL: shared memory */
+};
+
+static int fill_part(void *arg, const struct chunk_ref *c, const void *data, struct err *err)
+{
+	struct destination *d = arg;
+	int r = d->t ? fill_one(d->t, c, data, err) : objects_fill(&d->rt->ctx, c, data, err);
+
+	return r < 0 && d->t ? rtask_context(d->t, err) : r;
+}
+
+/* What is found damaged at its end is in the memory of a tree that never runs. */
 static int do_chunk(struct job *j, struct rtask *t, const struct chunk_ref *c, void *buf, struct err *err)
 {
-	int r = 0;
+	struct destination d = {j->rt, t};
 
-	if (c->kind == CHUNK_DATA)
-		r = image_read_chunk(c, buf, err);
-	if (r < 0)
-		return r;
 	__atomic_add_fetch(&j->rt->filled, c->data_len, __ATOMIC_RELAXED);
-	r = t ? fill_one(t, c, buf, err) : objects_fill(&j->rt->ctx, c, buf, err);
-	return r < 0 && t ? rtask_context(t, err) : r;
+	return image_read_parts(c, buf, fill_part, &d, err);
 }
 
 static void *worker(void *arg)
@@ -359,19 +368,15 @@ static int run_job(struct job *j, uint64_t bytes, struct err *err)
 	return j->ret;
 }
 
-/* Chunks are grouped by object in the file. */
 static struct share find_share(const struct rtree *rt, struct rtask *t, uint32_t object)
 {
-	const struct image *im = rt->image;
-	struct share s = {.t = t, .object = object, .next = im->nchunks};
+	struct share s = {.t = t};
 
-	for (size_t i = 0; i < im->nchunks; i++) {
-		if (im->chunk[i].object != object || !chunk_at(rt, i)->n)
-			continue;
-		s.next = MIN(s.next, i);
-		s.end = i + 1;
-		s.bytes += im->chunk[i].data_len;
-	}
+	s.end = image_chunks_of(rt->image, object, &s.next);
+	s.end += s.next;
+	for (size_t i = s.next; i < s.end; i++)
+		if (chunk_at(rt, i)->n)
+			s.bytes += rt->image->chunk[i].data_len;
 	return s;
 }
 

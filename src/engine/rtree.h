@@ -156,9 +156,12 @@ struct proc_vmas;
 int layout_note_specials(struct rtree *rt, const struct proc_vmas *own, struct err *err);
 /* Protections, madvise(2), locks, names, and PR_SET_MM, when all children are cloned. */
 int layout_finish(struct rtree *rt, struct rtask *const *task, size_t n, struct err *err);
+
+/* keep.c: chooses t->kept. old: the mappings that it was cloned with; NULL: those of the coordinator. */
+int keep_mappings(const struct rtree *rt, struct rtask *t, const Cpx__Mm *old, struct err *err);
 /* Is the page at addr in an anonymous mapping that was made for t (not kept from its parent)? Lowers
  * *end to where the answer changes within the mapping. */
-bool layout_is_fresh(const struct rtask *t, uint64_t addr, uint64_t *end);
+bool keep_is_fresh(const struct rtask *t, uint64_t addr, uint64_t *end);
 
 /* pagein.c */
 int pagein_objects(struct rtree *rt, struct err *err);

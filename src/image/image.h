@@ -108,7 +108,6 @@ struct source {
 	int fd; /* -1 for memory */
 	bool owns_fd;
 	uint64_t next; /* sequential: next offset */
-	const uint8_t *map; /* whole image when mapped or in memory, else NULL */
 };
 int source_open_fd(struct source *s, int fd, struct err *err); /* fd borrowed; a pipe will do */
 void source_open_memory(struct source *s, const void *data, size_t size);
@@ -199,9 +198,11 @@ size_t image_seccomp_depth(const struct image *im, uint32_t id); /* itself and t
  * checksum. Thread-safe on seekable sources. */
 int image_read_chunk(const struct chunk_ref *c, void *buf, struct err *err);
 
-/* The same without copying, for raw chunks of a mapped image: *ret points into the mapping, checksum
- * checked. -EOPNOTSUPP (and no message) where it has to be image_read_chunk(). */
-int image_map_chunk(const struct chunk_ref *c, const void **ret, struct err *err);
+/* The same part by part where that can be, so that each is taken while it is in the processor's cache: `take` gets
+ * what is to be used of a part like a chunk of its own. The checksum comes at the end: what was taken is only
+ * good if this returns 0. */
+typedef int chunk_taker(void *arg, const struct chunk_ref *part, const void *data, struct err *err);
+int image_read_parts(const struct chunk_ref *c, void *buf, chunk_taker *take, void *arg, struct err *err);
 
 /* Sequential: the next chunk that the file holds, early ones too; ret->piece is valid until the next call.
  * 0, or -ENODATA after the last one (then the index and the footer have been read and checked). Works
@@ -210,6 +211,8 @@ int image_next_chunk(struct image *im, struct chunk_ref *ret, void *buf, struct 
 
 /* lookup.c: what the memory of an Mm or Object holds, by address. Images from seekable sources. */
 struct image_lookup;
+/* Its chunks, which stand together: how many, from *ret_first of im->chunk on. */
+size_t image_chunks_of(const struct image *im, uint32_t owner, size_t *ret_first);
 int image_lookup_new(const struct image *im, uint32_t owner, struct image_lookup **ret,
 		     struct err *err);
 void image_lookup_free(struct image_lookup *l);

@@ -33,7 +33,41 @@ struct image_lookup {
 	struct chunk_cache *cache; /* of the first one; NULL in the others */
 };
 
-/* ---- chunks ---- */
+/* ---- chunks by owner: they are in the order of the records (validate_chunk()) ---- */
+
+static size_t rank_of(const struct image *im, uint32_t owner)
+{
+	const struct id_entry *mm = id_map_find(&im->private->map[MAP_MMS], owner);
+	const struct id_entry *object = mm ? NULL : id_map_find(&im->private->map[MAP_OBJECTS], owner);
+
+	return mm ? im->nobjects + mm->rank : object ? object->rank : SIZE_MAX;
+}
+
+/* The first chunk whose owner has this rank or one behind it. */
+static size_t first_from(const struct image *im, size_t rank)
+{
+	size_t lo = 0, hi = im->nchunks;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (rank_of(im, im->chunk[mid].object) < rank)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+size_t image_chunks_of(const struct image *im, uint32_t owner, size_t *ret_first)
+{
+	size_t rank = rank_of(im, owner);
+
+	*ret_first = rank == SIZE_MAX ? im->nchunks : first_from(im, rank);
+	return rank == SIZE_MAX ? 0 : first_from(im, rank + 1) - *ret_first;
+}
+
+/* ---- chunks that are kept ---- */
 
 static struct chunk_cache *cache_new(void)
 {
@@ -144,11 +178,11 @@ void image_lookup_free(struct image_lookup *l)
 
 static int add_owner(struct image_lookup *l, const struct image *im, uint32_t owner, bool *ret_inherits)
 {
-	for (size_t i = 0; i < im->nchunks; i++) {
+	size_t first, n = image_chunks_of(im, owner, &first);
+
+	for (size_t i = first; i < first + n; i++) {
 		const struct chunk_ref *c = &im->chunk[i];
 
-		if (c->object != owner)
-			continue;
 		*ret_inherits |= c->kind == CHUNK_INHERIT;
 		for (unsigned k = 0; k < c->n; k++) {
 			const struct piece *p = &c->piece[k];

@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Where the reader's bytes come from: a file (pread), a stream (read), or memory; and the temporary
- * file for a stream that has to be read as a file. The reader does no system call but through these. A regular file is mapped too (->map) for those who want to
- * copy straight out of it; the functions here do not touch the mapping, so that a file that
- * shrinks meanwhile is an error and not a SIGBUS.
+ * file for a stream that has to be read as a file. The reader does no system call but through these. Nothing is
+ * mapped: a file that shrinks meanwhile is an error and not a SIGBUS, and what was checked is what is used.
  */
 #include "image/image.h"
 #include "base/util.h"
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 static int end_of_source(uint64_t offset, struct err *err)
@@ -97,17 +95,6 @@ static int read_stream(struct source *s, uint64_t offset, void *buf, size_t len,
 	return read_exactly(s, buf, len, err);
 }
 
-/* Without a mapping everything still works, by reading. */
-static const uint8_t *map_file(int fd, uint64_t size)
-{
-	void *p;
-
-	if (size == 0 || size > SIZE_MAX)
-		return NULL;
-	p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
-	return p == MAP_FAILED ? NULL : p;
-}
-
 int source_open_fd(struct source *s, int fd, struct err *err)
 {
 	struct stat st;
@@ -124,7 +111,6 @@ int source_open_fd(struct source *s, int fd, struct err *err)
 	s->read_at = read_file;
 	s->is_seekable = true;
 	s->size = st.st_size;
-	s->map = map_file(fd, s->size);
 	return 0;
 }
 
@@ -136,7 +122,6 @@ void source_open_memory(struct source *s, const void *data, size_t size)
 		.size = size,
 		.data = (void *)data,
 		.fd = -1,
-		.map = data,
 	};
 }
 
@@ -167,8 +152,6 @@ int source_temporary(struct err *err)
 
 void source_release(struct source *s)
 {
-	if (s->map && s->fd >= 0)
-		munmap((void *)s->map, s->size);
 	if (s->owns_fd)
 		close(s->fd);
 	*s = (struct source){.fd = -1};

@@ -39,6 +39,8 @@ int image_read_head(struct image *im, struct err *err)
 	return 0;
 }
 
+/* ---- any of them ---- */
+
 /* Reads what is stored, into buf or, if it is compressed, by way of scratch. */
 static int fetch(const struct chunk_ref *c, uint8_t *scratch, void *buf, struct err *err)
 {
@@ -66,19 +68,78 @@ int image_read_chunk(const struct chunk_ref *c, void *buf, struct err *err)
 	return fetch(c, scratch, buf, err);
 }
 
-int image_map_chunk(const struct chunk_ref *c, const void **ret, struct err *err)
-{
-	const struct source *s = c->image->source;
-	const uint8_t *stored;
+/* ---- part by part ---- */
 
-	if (!s->map || c->codec != CODEC_NONE || c->kind != CHUNK_DATA)
-		return -EOPNOTSUPP;
-	stored = s->map + c->data_offset;
-	if (format_hash(stored, c->stored_len) != c->checksum)
-		return image_corrupt(err, "wrong checksum of a chunk");
-	*ret = stored;
-	return 0;
+#define PART_SIZE (128UL << 10)
+
+/* Of the pieces of c, what lies in the bytes [from, from + len). */
+static void cut_pieces(const struct chunk_ref *c, uint64_t from, uint64_t len, struct chunk_ref *part)
+{
+	part->n = 0;
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct piece *p = &c->piece[i];
+		uint64_t start = MAX(from, p->from), end = MIN(from + len, p->from + p->len);
+
+		if (start < end)
+			part->piece[part->n++] = (struct piece){p->addr + (start - p->from), end - start,
+								(uint32_t)(start - from)};
+	}
 }
+
+static int read_part(const struct chunk_ref *c, uint64_t from, uint64_t len, XXH3_state_t *hash,
+		     void *buf, struct err *err)
+{
+	int r = image_read_at(c->image->source, c->data_offset + from, buf, len, err);
+
+	if (r == 0)
+		XXH3_64bits_update(hash, buf, len);
+	return r;
+}
+
+static int read_all_parts(const struct chunk_ref *c, XXH3_state_t *hash, void *buf, chunk_taker *take,
+			  void *arg, struct err *err)
+{
+	struct piece piece[EXTENTS_MAX];
+	struct chunk_ref part = *c;
+	int r = 0;
+
+	part.piece = piece;
+	for (uint64_t from = 0; from < c->stored_len && r == 0; from += PART_SIZE) {
+		part.data_len = (uint32_t)MIN(PART_SIZE, c->stored_len - from);
+		r = read_part(c, from, part.data_len, hash, buf, err);
+		cut_pieces(c, from, part.data_len, &part);
+		if (r == 0 && part.n)
+			r = take(arg, &part, buf, err);
+	}
+	return r;
+}
+
+static int read_raw(const struct chunk_ref *c, void *buf, chunk_taker *take, void *arg, struct err *err)
+{
+	XXH3_state_t *hash = XXH3_createState();
+	int r;
+
+	if (!hash)
+		return err_nomem(err);
+	XXH3_64bits_reset(hash);
+	r = read_all_parts(c, hash, buf, take, arg, err);
+	if (r == 0 && XXH3_64bits_digest(hash) != c->checksum)
+		r = image_corrupt(err, "wrong checksum of a chunk");
+	XXH3_freeState(hash);
+	return r;
+}
+
+int image_read_parts(const struct chunk_ref *c, void *buf, chunk_taker *take, void *arg, struct err *err)
+{
+	int r;
+
+	if (c->kind == CHUNK_DATA && c->codec == CODEC_NONE && c->n <= EXTENTS_MAX)
+		return read_raw(c, buf, take, arg, err);
+	r = image_read_chunk(c, buf, err);
+	return r < 0 ? r : take(arg, c, buf, err);
+}
+
+/* ---- all of them, in their order ---- */
 
 /* The rest of the frame whose fixed part is in head. */
 static int read_chunk_head(struct image *im, struct chunk_ref *c, struct err *err)

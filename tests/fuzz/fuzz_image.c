@@ -183,7 +183,6 @@ static void try_bytes(const uint8_t *data, size_t size, uint8_t *buf)
 	source_open_memory(&stream, data, size);
 	stream.read_at = read_forwards;
 	stream.is_seekable = false;
-	stream.map = NULL;
 	as_stream = read_all(&stream, buf);
 	source_release(&stream);
 	/* What is good as a file is good as a stream. */
