@@ -8,6 +8,7 @@
 #include "base/util.h"
 #include "engine/result.h"
 #include "engine/session.h"
+#include "engine/twins.h"
 #include "res/attr.h"
 #include "res/preview.h"
 
@@ -55,38 +56,6 @@ static int copy_aside(struct session *s, struct err *err)
 			return err_context(err, "task %d (%s)", mm->owner->pid, mm->owner->comm);
 	}
 	return 0;
-}
-
-static void note_reason(struct session *s, const struct err *why)
-{
-	log_info("written while frozen: %s", why->msg);
-	snprintf(s->result->freeze_reason, sizeof(s->result->freeze_reason), "%.*s",
-		 (int)sizeof(s->result->freeze_reason) - 1, why->msg);
-}
-
-/* Where there can be no twin, the tree stays frozen while it is written. */
-static int make_twins(struct session *s, struct err *err)
-{
-	_cleanup_free_ struct tracee **owner = calloc(s->nmms, sizeof(*owner));
-	_cleanup_free_ struct twin **twin = calloc(s->nmms, sizeof(*twin));
-	struct err why = ERR_INIT;
-	size_t n = 0;
-
-	if (!owner || !twin)
-		return err_nomem(err);
-	for (size_t i = 0; i < s->nmms; i++)
-		if (!s->mm[i].track)
-			owner[n++] = s->mm[i].owner;
-	s->is_twinned = !n || twins_make(owner, n, twin, &why) == 0;
-	strcpy(s->result->freeze_mode, !s->is_twinned ? "frozen"
-				       : n < s->nmms	? "precopy"
-							: "twin");
-	if (!s->is_twinned)
-		note_reason(s, &why);
-	for (size_t i = 0, k = 0; i < s->nmms && s->is_twinned; i++)
-		if (!s->mm[i].track)
-			s->mm[i].twin = twin[k++];
-	return interrupt_check(err);
 }
 
 /* From here on the writing takes a while; a smaller memory is out before anybody would notice. */
@@ -345,7 +314,7 @@ static const struct stage dump_stage[] = {
 	{"copy shared memory", copy_shared},
 	{"copy memory aside", copy_aside},
 	{"take what changed", precopy_take},
-	{"make twins", make_twins},
+	{"make twins", twins_stage},
 	{"thaw", thaw_early},
 	{"verify memory maps", begin_to_verify},
 	{"find guard pages", find_guards},

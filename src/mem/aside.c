@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Memory that a twin lacks (MADV_DONTFORK), gets empty (MADV_WIPEONFORK) or may lose while the
+ * Memory that a twin gets empty (MADV_WIPEONFORK) or may lose while the
  * original runs on (private huge pages): copied into a memfd while the task is frozen, from
  * /proc/PID/mem, and written to the image later. The copy takes as much memory as those mappings
  * have populated.

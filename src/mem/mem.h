@@ -109,7 +109,11 @@ int pageout_frozen(struct pageout *p, const Cpx__Mm *mm, bool has_children, pid_
 		   struct err *err);
 void pageout_release(struct pageout *p); /* ends the workers */
 
-/* ---- aside.c: mappings that a twin does not have or cannot hold still (DONTFORK, WIPEONFORK,
+/* ---- unforked.c: private mappings that a twin has only because it is asked for: MADV_DONTFORK ----
+ * *ret is allocated. */
+int unforked_list(const Cpx__Mm *mm, struct unforked **ret, size_t *ret_n, struct err *err);
+
+/* ---- aside.c: mappings that a twin has empty or cannot hold still (WIPEONFORK,
  * private hugetlb): copied aside while frozen, written right after the mm's pageout_*(). */
 struct aside;
 bool vma_is_aside(const Cpx__Vma *v);

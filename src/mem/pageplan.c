@@ -16,9 +16,9 @@ bool vma_is_aside(const Cpx__Vma *v)
 			  v->kind == CPX__VMA__KIND__FILE_PRIVATE ||
 			  v->kind == CPX__VMA__KIND__HUGETLB;
 
-	/* A huge page that the original writes to may be taken from its twin: mm/hugetlb.c,
+	/* Memory that is MADV_DONTFORK a twin has in spite of it: unforked.c. A huge page that the original writes to may be taken from its twin: mm/hugetlb.c,
 	 * unmap_ref_private(). */
-	return is_private && (v->vm_flags & (VMA_DONTFORK | VMA_WIPEONFORK) || v->hugepage_shift);
+	return is_private && (v->vm_flags & VMA_WIPEONFORK || v->hugepage_shift);
 }
 
 static bool is_ordinary(const Cpx__Vma *v)

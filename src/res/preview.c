@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Flags of mappings from before the freeze. Reads /proc/PID/smaps, maps, stat and status. A twin
- * lacks mappings with MADV_DONTFORK and has no memory locks (kernel/fork.c, dup_mmap): where a task
- * has locked memory nothing is taken from before the freeze.
+ * Flags of mappings from before the freeze. Reads /proc/PID/smaps, maps, stat and status. A twin has no memory
+ * locks (kernel/fork.c, dup_mmap), and what is MADV_DONTFORK has to be known for sure before there is one
+ * (unforked.c): where a task has memory of either kind nothing is taken from before the freeze.
  */
 #include "res/preview.h"
 
@@ -144,10 +144,10 @@ static bool is_same_vma(const struct proc_vma *a, const struct proc_vma *b)
 	       a->is_deleted == b->is_deleted && strcmp(a->path, b->path) == 0;
 }
 
-static bool has_locks(const struct proc_vmas *v)
+static bool has_any(const struct proc_vmas *v, uint64_t flags)
 {
 	for (size_t i = 0; i < v->n; i++)
-		if (v->vma[i].vm_flags & PVM_LOCKED)
+		if (v->vma[i].vm_flags & flags)
 			return true;
 	return false;
 }
@@ -164,7 +164,7 @@ static bool is_unlocked(int dir)
 static bool is_still_true(const struct seen *s, int dir)
 {
 	struct proc_vmas now = {0};
-	bool same = !has_locks(&s->vmas) && is_unlocked(dir) && proc_maps(dir, &now, NULL) == 0 &&
+	bool same = !has_any(&s->vmas, PVM_LOCKED | PVM_DONTFORK) && is_unlocked(dir) && proc_maps(dir, &now, NULL) == 0 &&
 		    now.n == s->vmas.n;
 
 	for (size_t i = 0; i < now.n && same; i++)
@@ -207,7 +207,7 @@ static bool is_unchanged(const struct seen_vma *had, const struct proc_vmas *now
 	const struct proc_vma *v = proc_vmas_find(now, had->start);
 
 	if (!v)
-		return runs || had->vm_flags & PVM_DONTFORK;
+		return runs;
 	if (v->start != had->start || v->end != had->end)
 		return runs;
 	return !((v->vm_flags ^ had->vm_flags) & ~(uint64_t)CHANGES_BY_US) && v->pkey == had->pkey;

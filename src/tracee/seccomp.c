@@ -105,6 +105,7 @@ static const struct {
 	{SYS_get_robust_list, "get_robust_list"},
 	{SYS_getitimer, "getitimer"},
 	{SYS_lseek, "lseek"},
+	{SYS_madvise, "madvise"},
 	{SYS_memfd_create, "memfd_create"},
 	{SYS_mmap, "mmap"},
 	{SYS_munmap, "munmap"},
@@ -218,6 +219,15 @@ int seccomp_may_have_twin(const struct tracee_thread *th, struct err *err)
 		if (evaluate_call(th, &needed[i], ALLOWED) != ALLOWED)
 			return forbidden(th, needed[i].nr, "in a copy of it", err);
 	return 0;
+}
+
+int seccomp_may_advise(const struct tracee_thread *th, int advice, struct err *err)
+{
+	const struct filter_call c = {SYS_madvise, {0, 0, (uint64_t)advice}, 0x4};
+
+	return evaluate_call(th, &c, ALLOWED) == ALLOWED
+		       ? 0
+		       : forbidden(th, SYS_madvise, "to have all memory in a copy of it", err);
 }
 
 /* ---- reading ---- */

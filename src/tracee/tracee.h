@@ -188,8 +188,18 @@ struct twin {
  * a PID namespace's init is in the tree) and other errors (EAGAIN, ENOMEM) when the kernel cannot:
  * the caller falls back to writing while frozen. */
 int twin_make(struct tracee *t, struct twin **ret_twin, struct err *err);
+struct unforked {
+	uint64_t start, end;
+};
+struct twin_order {
+	struct tracee *t;
+	/* Memory that is MADV_DONTFORK and that the twin shall have: whole mappings, ascending; borrowed. Not a mapping
+	 * that is not marked so: it would be afterwards. */
+	const struct unforked *unforked;
+	size_t n;
+};
 /* All at once, which is quicker: all or none. */
-int twins_make(struct tracee *const *t, size_t n, struct twin **ret_twins, struct err *err);
+int twins_make(const struct twin_order *o, size_t n, struct twin **ret_twins, struct err *err);
 struct batch twin_batch(struct twin *w);
 int twin_post(struct twin *w, const struct batch *b, struct err *err);
 int twin_wait(struct twin *w, struct err *err);

@@ -173,6 +173,17 @@ int inject_is_subreaper(struct tracee *t, bool *ret, struct err *err);
 
 /* A twin inherits the filters of th, and nobody suspends them there. */
 int seccomp_may_have_twin(const struct tracee_thread *th, struct err *err);
+/* madvise(2) with this advice, also when nobody suspends its filters any more. */
+int seccomp_may_advise(const struct tracee_thread *th, int advice, struct err *err);
+
+/* ---- unforked.c ---- */
+
+/* As few ranges as may be: *ret is allocated. -E2BIG: still too many for a batch. */
+int unforked_join(const struct tracee *t, const struct twin_order *o, struct unforked **ret,
+		  size_t *ret_n, struct err *err);
+/* Adds n calls; unforked_check() judges them, from the first one's index on. */
+void unforked_advise(struct batch *b, const struct unforked *run, size_t n, int advice);
+int unforked_check(const struct batch *b, unsigned first, size_t n, struct err *err);
 void filter_pool_free(struct filter_pool *p);
 
 /* ---- peers.c ---- */

@@ -72,17 +72,29 @@ static int post_midwife(struct twin *w, struct err *err)
 	return lane_post(mailbox_lane(&w->mailbox, LANE_MIDWIFE), &b, err);
 }
 
-/* clone writes the midwife's pid straight into the argument of the wait4 that follows. */
-static int post_host(struct tracee *t, struct err *err)
-{
-	struct batch b = tracee_batch(t);
-	uint64_t wait_arg =
-		mailbox_lane_remote(&t->mailbox, LANE_HOST) + offsetof(struct lane, call[1].arg[0]);
+struct birth {
+	const struct twin_order *order;
+	struct tracee *t;
+	struct unforked *unforked; /* of the order, joined; owned */
+	size_t n;
+	struct twin *w;
+	int r;
+};
 
+/* clone writes the midwife's pid straight into the argument of the wait4 that follows. */
+static int post_host(const struct birth *birth, struct err *err)
+{
+	struct tracee *t = birth->t;
+	struct batch b = tracee_batch(t);
+	uint64_t wait_arg;
+
+	unforked_advise(&b, birth->unforked, birth->n, MADV_DOFORK);
+	wait_arg = batch_call_at(&b, b.n + 1) + offsetof(struct call, arg[0]);
 	BATCH_CALL(&b, SYS_clone,
 		   CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_PARENT_SETTID, 0,
 		   wait_arg, 0, 0, mailbox_lane_remote(&t->mailbox, LANE_MIDWIFE));
 	BATCH_CALL(&b, SYS_wait4, NO_PID, 0, __WALL, 0);
+	unforked_advise(&b, birth->unforked, birth->n, MADV_DONTFORK);
 	t->inject->has_midwife = true;
 	return tracee_post(t, &b, err);
 }
@@ -99,14 +111,15 @@ static void make_expendable(const struct twin *w)
 		log_debug("the twin %d is not expendable: %s", w->pid, strerror(errno));
 }
 
-static int take_birth(struct tracee *t, struct twin *w, struct err *err)
+static int take_birth(const struct birth *b, struct err *err)
 {
-	struct batch host = tracee_batch(t), midwife = lane_batch(&w->mailbox, LANE_MIDWIFE);
-	int64_t pid = batch_ret(&host, 0);
+	struct twin *w = b->w;
+	struct batch host = tracee_batch(b->t), midwife = lane_batch(&w->mailbox, LANE_MIDWIFE);
+	int64_t pid = batch_ret(&host, (unsigned)b->n);
 
 	if (pid < 0)
 		return err_sys(err, (int)pid, "cannot fork");
-	if (batch_ret(&host, 1) != pid)
+	if (batch_ret(&host, (unsigned)b->n + 1) != pid)
 		return err_set(err, -ECHILD, "its midwife was not reaped");
 	pid = batch_ret(&midwife, 0);
 	if (pid < 0)
@@ -132,18 +145,14 @@ static int post_settling(struct twin *w, struct err *err)
 
 /* ---- many at a time ---- */
 
-struct birth {
-	struct tracee *t;
-	struct twin *w;
-	int r;
-};
-
 static int conceive(struct birth *b, struct err *err)
 {
 	int r = check_adopters(b->t, err);
 
 	if (r == 0)
 		r = seccomp_may_have_twin(b->t->inject->host, err);
+	if (r == 0)
+		r = unforked_join(b->t, b->order, &b->unforked, &b->n, err);
 	if (r)
 		return r;
 	b->w = calloc(1, sizeof(*b->w));
@@ -153,7 +162,16 @@ static int conceive(struct birth *b, struct err *err)
 	r = map_lanes(b->t, b->w, err);
 	if (r == 0)
 		r = post_midwife(b->w, err);
-	return r ? r : post_host(b->t, err);
+	return r ? r : post_host(b, err);
+}
+
+/* A twin without all memory is none. */
+static int check_marks(const struct birth *b, struct err *err)
+{
+	struct batch host = tracee_batch(b->t);
+	int r = unforked_check(&host, 0, b->n, err);
+
+	return r ? r : unforked_check(&host, (unsigned)b->n + 2, b->n, err);
 }
 
 static int bear(struct birth *b, struct err *err)
@@ -163,8 +181,10 @@ static int bear(struct birth *b, struct err *err)
 	if (r)
 		return r;
 	b->t->inject->has_midwife = false;
-	r = take_birth(b->t, b->w, err);
+	r = take_birth(b, err);
 	lane_retire(mailbox_lane(&b->w->mailbox, LANE_MIDWIFE));
+	if (r == 0)
+		r = check_marks(b, err);
 	return r ? r : post_settling(b->w, err);
 }
 
@@ -203,7 +223,7 @@ static int run_births(struct birth *b, size_t n, struct err *err)
 	return first;
 }
 
-int twins_make(struct tracee *const *t, size_t n, struct twin **ret_twins, struct err *err)
+int twins_make(const struct twin_order *o, size_t n, struct twin **ret_twins, struct err *err)
 {
 	_cleanup_free_ struct birth *b = calloc(n + 1, sizeof(*b));
 	int r;
@@ -211,20 +231,21 @@ int twins_make(struct tracee *const *t, size_t n, struct twin **ret_twins, struc
 	if (!b)
 		return err_nomem(err);
 	for (size_t i = 0; i < n; i++)
-		b[i].t = t[i];
+		b[i] = (struct birth){.order = &o[i], .t = o[i].t};
 	r = run_births(b, n, err);
 	for (size_t i = 0; i < n; i++) {
 		if (r)
 			twin_free(b[i].w);
 		else
 			ret_twins[i] = b[i].w;
+		free(b[i].unforked);
 	}
 	return r;
 }
 
 int twin_make(struct tracee *t, struct twin **ret_twin, struct err *err)
 {
-	return twins_make(&t, 1, ret_twin, err);
+	return twins_make(&(struct twin_order){.t = t}, 1, ret_twin, err);
 }
 
 struct batch twin_batch(struct twin *w)

@@ -88,15 +88,15 @@ static int run_threads(struct tree *tree, struct err *err)
 
 static int make_twins(struct tree *tree, struct twin **twin, struct err *err)
 {
-	_cleanup_free_ struct tracee **owner = calloc(tree->n, sizeof(*owner));
+	_cleanup_free_ struct twin_order *order = calloc(tree->n, sizeof(*order));
 	size_t n = 0;
 
-	if (!owner)
+	if (!order)
 		return err_nomem(err);
 	for (size_t i = 0; i < tree->n; i++)
 		if (!tree->task[i]->is_zombie && tree->task[i]->mm_owner == tree->task[i])
-			owner[n++] = tree->task[i];
-	return twins_make(owner, n, twin, err);
+			order[n++].t = tree->task[i];
+	return twins_make(order, n, twin, err);
 }
 
 static int work_in_twin(struct twin *w, struct err *err)

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # timeout: 300
-"""kill -9 of cpx at 300 random moments of dumps of a busy multi-threaded tree, and of a service whose seccomp
-filters kill for most that it does not do itself: 300 survivals, nothing changed.
+"""kill -9 of cpx at 300 random moments of dumps of a busy multi-threaded tree, of a service whose seccomp
+filters kill for most that it does not do itself, and of memory whose marks are off for an instant: 300 survivals, nothing changed.
 
 CPX_KILLS is the number, CPX_SEED makes the moments the same again."""
 import os
@@ -58,7 +58,8 @@ def main():
     rng = random.Random(seed)
     if os.geteuid() == 0:
         attack("seccomp_service", KILLS // 3, rng)
-    attack("busy", KILLS - KILLS // 3, rng)
+    attack("mem_unforked", KILLS // 6, rng)
+    attack("busy", KILLS - KILLS // 3 - KILLS // 6, rng)
 
 
 sys.exit(main())

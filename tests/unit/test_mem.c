@@ -140,7 +140,7 @@ static void test_guards(void **state)
 	first.start = at;
 	first.end = second.start = at + 1000 * P;
 	second.end = at + 1024 * P;
-	second.vm_flags = VMA_DONTFORK;
+	second.vm_flags = VMA_WIPEONFORK;
 	mm.vma = vma;
 	mm.n_vma = 2;
 	check_guards(&mm, false, few, 2);

@@ -327,6 +327,19 @@ static void await(struct dump *d, unsigned times)
 		assert_int_equal(read(d->pipe[0], &c, 1), 1);
 }
 
+static void make_twin(struct dump *d, int i)
+{
+	struct twin_order order = {.t = d->tree.task[i]};
+	struct unforked *unforked;
+	struct err err = ERR_INIT;
+
+	must(unforked_list(&d->noted[i].mm, &unforked, &order.n, &err), &err);
+	assert_int_equal(order.n, i == 0); /* the child has not inherited it */
+	order.unforked = unforked;
+	must(twins_make(&order, 1, &d->twin[i], &err), &err);
+	free(unforked);
+}
+
 static void freeze(struct dump *d, uint64_t file_limit, bool with_twins)
 {
 	struct freeze_options o = {0};
@@ -345,7 +358,7 @@ static void freeze(struct dump *d, uint64_t file_limit, bool with_twins)
 		return;
 	must(tracee_inject_all(&d->tree, &err), &err);
 	for (int i = 0; i < 2; i++)
-		must(twin_make(d->tree.task[i], &d->twin[i], &err), &err);
+		make_twin(d, i);
 	tree_thaw(&d->tree, THAW_RUN);
 	for (int i = 0; i < 2; i++)
 		kill(d->tree.task[i]->pid, SIGUSR1);
