@@ -122,9 +122,18 @@ static int begin_to_verify(struct session *s, struct err *err)
 
 /* ---- writing ---- */
 
+/* Of memory that does not change any more. */
 static int identify_files(struct session *s, struct err *err)
 {
-	return files_identify(&s->ctx, err);
+	_cleanup_free_ struct mapped_view *view = calloc(s->nmms + 1, sizeof(*view));
+	size_t n = 0;
+
+	if (!view)
+		return err_nomem(err);
+	for (size_t i = 0; i < s->nmms; i++)
+		if (s->mm[i].twin || !s->is_twinned || stays_frozen(s))
+			view[n++] = (struct mapped_view){holder(&s->mm[i]), s->mm[i].msg};
+	return files_identify(&s->ctx, view, n, err);
 }
 
 static int match_objects(struct session *s, struct err *err)

@@ -7,80 +7,17 @@
  * would not see is one: another file under the old name, unless it is a copy (size and time).
  *
  * The unchanged pages of private mappings, code above all, come from the file. So it must be what
- * it was, by size and time, and programs and libraries by size and build id (the note of
- * ld(1) --build-id): reinstalled ones are other files with the same content.
+ * it was, by size and time, and programs and libraries by size and build id (buildid.c):
+ * reinstalled ones are other files with the same content.
  */
+#include "res/buildid.h"
 #include "res/files.h"
 
 #include <dirent.h>
-#include <elf.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/magic.h>
 #include <sys/vfs.h>
-
-#define BUILD_ID_MAX 64
-#define NOTES_MAX    65536
-#define PHDRS_MAX    128
-
-/* ---- build ids ---- */
-
-/* Notes are of two words of length, a type, a name and a description, each padded to four bytes. */
-static void find_build_id(const uint8_t *notes, size_t len, uint8_t *ret, size_t *ret_len)
-{
-	Elf64_Nhdr h;
-
-	for (size_t at = 0; at + sizeof(h) <= len;) {
-		size_t name, desc, end;
-
-		memcpy(&h, notes + at, sizeof(h));
-		name = at + sizeof(h);
-		desc = name + ALIGN_UP((size_t)h.n_namesz, 4);
-		end = desc + ALIGN_UP((size_t)h.n_descsz, 4);
-		if (desc + h.n_descsz > len || desc < name)
-			return;
-		if (h.n_type == NT_GNU_BUILD_ID && h.n_namesz == 4 &&
-		    memcmp(notes + name, "GNU", 4) == 0 && h.n_descsz <= BUILD_ID_MAX) {
-			memcpy(ret, notes + desc, h.n_descsz);
-			*ret_len = h.n_descsz;
-			return;
-		}
-		at = end;
-	}
-}
-
-static int read_notes(int fd, const Elf64_Phdr *p, uint8_t *ret, size_t *ret_len)
-{
-	size_t len = MIN(p->p_filesz, (Elf64_Xword)NOTES_MAX);
-	_cleanup_free_ uint8_t *notes = malloc(len + 1);
-	ssize_t n;
-
-	if (!notes)
-		return -ENOMEM;
-	n = pread(fd, notes, len, p->p_offset);
-	if (n > 0)
-		find_build_id(notes, n, ret, ret_len);
-	return 0;
-}
-
-/* *ret_len stays 0 if the file has none. */
-static int read_build_id(int fd, uint8_t ret[BUILD_ID_MAX], size_t *ret_len)
-{
-	Elf64_Phdr ph[PHDRS_MAX];
-	Elf64_Ehdr eh;
-	ssize_t n;
-	int r = 0;
-
-	*ret_len = 0;
-	if (pread(fd, &eh, sizeof(eh), 0) != sizeof(eh) || memcmp(eh.e_ident, ELFMAG, SELFMAG) ||
-	    eh.e_ident[EI_CLASS] != ELFCLASS64 || eh.e_phentsize != sizeof(ph[0]))
-		return 0;
-	n = pread(fd, ph, MIN(eh.e_phnum, PHDRS_MAX) * sizeof(ph[0]), eh.e_phoff);
-	for (size_t i = 0; r == 0 && n > 0 && i < n / sizeof(ph[0]) && !*ret_len; i++)
-		if (ph[i].p_type == PT_NOTE)
-			r = read_notes(fd, &ph[i], ret, ret_len);
-	return r;
-}
 
 /* ---- dump ---- */
 
@@ -105,18 +42,32 @@ static int open_to_read(const char *path, int flags)
 	return open(path, flags | O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 }
 
+static int set_build_id(Cpx__RegularFile *b, const struct build_id *id, struct err *err)
+{
+	return id->len && msg_set_bytes(&b->build_id, id->byte, id->len) < 0 ? err_nomem(err) : 0;
+}
+
+/* From a mapping of it nobody is told, and nothing need be searched for. */
+static int note_mapped_build_id(struct mapped_views *views, const Cpx__File *f, const char *path,
+				struct err *err)
+{
+	struct build_id id;
+	struct stat st;
+
+	if (lstat(path, &st) < 0 || !is_recorded(f->regular->path, &st))
+		return 0;
+	return build_id_of_mapping(views, f->id, &id) ? set_build_id(f->regular, &id, err) : 1;
+}
+
 static int note_build_id(Cpx__RegularFile *b, const char *path, struct err *err)
 {
 	_cleanup_close_ int fd = open_to_read(path, O_NOFOLLOW);
-	uint8_t id[BUILD_ID_MAX];
+	struct build_id id;
 	struct stat st;
-	size_t len;
 
 	if (fd < 0 || fstat(fd, &st) < 0 || !is_recorded(b->path, &st))
 		return 0;
-	if (read_build_id(fd, id, &len) < 0 || (len && msg_set_bytes(&b->build_id, id, len) < 0))
-		return err_nomem(err);
-	return 0;
+	return build_id_of_file(fd, &id) < 0 ? err_nomem(err) : set_build_id(b, &id, err);
 }
 
 /* 0: the file system has none. */
@@ -130,8 +81,9 @@ static int64_t birth_of(const char *path, uint64_t ino)
 	return to_ns(x.stx_btime.tv_sec, x.stx_btime.tv_nsec);
 }
 
-static int identify(Cpx__RegularFile *b, struct err *err)
+static int identify(struct mapped_views *views, const Cpx__File *f, struct err *err)
 {
+	Cpx__RegularFile *b = f->regular;
 	char path[PATH_MAX];
 	int r = path_text(b->link_path.len ? &b->link_path : &b->path->path, path, sizeof(path),
 			  err);
@@ -139,19 +91,25 @@ static int identify(Cpx__RegularFile *b, struct err *err)
 	if (r < 0)
 		return r;
 	b->path->btime_ns = birth_of(path, b->path->ino);
-	return b->mapped_private ? note_build_id(b, path, err) : 0;
+	if (!b->mapped_private)
+		return 0;
+	r = note_mapped_build_id(views, f, path, err);
+	return r > 0 ? note_build_id(b, path, err) : r;
 }
 
-int files_identify(struct dump_ctx *c, struct err *err)
+int files_identify(struct dump_ctx *c, const struct mapped_view *view, size_t nviews,
+		   struct err *err)
 {
+	struct mapped_views views = {.view = view, .n = nviews, .pagemap_fd = -1};
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < files_count(c); i++) {
-		Cpx__RegularFile *b = files_get(c, i)->regular;
+		const Cpx__File *f = files_get(c, i);
 
-		if (b && b->path && !b->ghost)
-			r = identify(b, err);
+		if (f->regular && f->regular->path && !f->regular->ghost)
+			r = identify(&views, f, err);
 	}
+	cleanup_close(&views.pagemap_fd);
 	return r;
 }
 
@@ -232,11 +190,10 @@ static bool is_of_kernel(const char *path)
 static bool has_build_id(const char *path, const ProtobufCBinaryData *want)
 {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	uint8_t id[BUILD_ID_MAX];
-	size_t len = 0;
+	struct build_id id;
 
-	return fd >= 0 && read_build_id(fd, id, &len) == 0 && len == want->len &&
-	       memcmp(id, want->data, len) == 0;
+	return fd >= 0 && build_id_of_file(fd, &id) == 0 && id.len == want->len &&
+	       memcmp(id.byte, want->data, id.len) == 0;
 }
 
 static const char *mapped_change(const Cpx__RegularFile *b, const char *path,

@@ -209,8 +209,14 @@ Cpx__FdTable *files_table(const struct dump_ctx *c, size_t i);
 int files_add_mapped(struct dump_ctx *c, struct tracee *t, const char *path, const struct stat *st,
 		     bool is_deleted, bool writable_shared, bool is_private, const char *proc_link, uint32_t *ret_id, struct err *err);
 int files_complete(struct dump_ctx *c, struct err *err);
-/* What tells later whether a file has changed; the tree may run again. res/identity.c */
-int files_identify(struct dump_ctx *c, struct err *err);
+/* Mappings that stand still: of a twin, or of a frozen task. */
+struct mapped_view {
+	pid_t pid;
+	const Cpx__Mm *mm;
+};
+/* What tells later whether a file has changed; the tree may run again. What is mapped in a view is read from there.
+ * res/identity.c */
+int files_identify(struct dump_ctx *c, const struct mapped_view *view, size_t nviews, struct err *err);
 int files_borrow(struct dump_ctx *c, struct err *err);
 size_t files_count(const struct dump_ctx *c);
 Cpx__File *files_get(const struct dump_ctx *c, size_t i);
