@@ -17,6 +17,7 @@ enum command {
 	CMD_LZ4,   /* compress it with `argument` threads, piece by piece, keeping nothing */
 	CMD_DIRTY, /* change `argument` pages, spread over all */
 	CMD_RESET, /* forget the longest gap */
+	CMD_FORK_ALL, /* a bare fork() in each task, at the same time */
 };
 
 struct control {
@@ -31,6 +32,7 @@ struct control {
 	_Atomic uint64_t gap_ns;    /* the longest between two ticks */
 	_Atomic uint64_t ticks;
 	_Atomic uint64_t writes; /* of the writing thread */
+	_Atomic uint32_t forked; /* tasks that have done so for CMD_FORK_ALL: a futex */
 };
 
 #endif

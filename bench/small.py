@@ -4,7 +4,7 @@ import resource
 
 from case import Case
 from report import Row, at_most
-from target import FORK, TOUCH
+from target import FORK_ALL, TOUCH
 
 MIB = 2**20
 
@@ -26,7 +26,8 @@ class Small(Case):
     def round(self):
         self.note("nothing", self.tools.nothing())
         self.target.do(TOUCH)
-        self.note("fork", self.target.do(FORK))
+        fork = self.target.do(FORK_ALL)
+        self.note("bare", fork + self.tools.stop(self.target))
         self.dump("dump")
         self.note("image", self.tools.size_mib("image"))
         self.restore("restore")
@@ -34,7 +35,7 @@ class Small(Case):
         self.criu_round()
 
     def rows(self):
-        spawn, fork = ("nothing", "fork+exec+exit"), ("fork", "fork()")
+        spawn, fork = ("nothing", "fork+exec+exit"), ("bare", "ptrace, fork()")
         rows = [Row("freeze (frozen_us)", "dump_frozen", "ms", *fork, self.freeze_bar),
                 Row("freeze seen inside", "dump_gap", "ms", *fork, self.freeze_bar),
                 Row("dump wall", "dump_wall", "ms", *spawn, self.dump_bar),

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-TOUCH, FORK, WRITE, SAVE, LZ4, DIRTY, RESET = range(1, 8)  # enum command of control.h
+TOUCH, FORK, WRITE, SAVE, LZ4, DIRTY, RESET, FORK_ALL = range(1, 9)  # enum command of control.h
 PAGE = 4096
 PATIENCE = 120
 
@@ -22,7 +22,8 @@ class Control:
     """struct control of control.h."""
 
     FIELDS = {"command": "I", "argument": "I", "ready": "I", "tick_us": "I", "generation": "I", "started": "I",
-              "started_ns": "Q", "result_ns": "Q", "gap_ns": "Q", "ticks": "Q", "writes": "Q"}
+              "started_ns": "Q", "result_ns": "Q", "gap_ns": "Q", "ticks": "Q", "writes": "Q",
+              "forked": "I"}
 
     def __init__(self, path, is_new=True):
         if is_new:

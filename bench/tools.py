@@ -14,6 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 CFLAGS = ["-std=gnu17", "-O2", "-D_GNU_SOURCE"]
 PROGRAMS = {"workload": ["workload.c", "content.c", "-llz4", "-pthread"],
             "fill": ["fill.c", "-pthread"],
+            "stop": ["stop.c"],
             "nothing": ["nothing.c", "-static", "-nostdlib", "-fno-stack-protector"]}
 
 
@@ -120,6 +121,10 @@ class Tools:
     def fill(self, name):
         """UFFDIO_COPY of a file into fresh memory: ms."""
         return int(self.timed(self.path("fill"), self.path(name), self.cpus)[1]) / 1e6
+
+    def stop(self, target):
+        """Every thread stopped, its registers read, let go of: ms."""
+        return int(self.timed(self.path("stop"), target.pid)[1]) / 1e6
 
     # ---- cpx ----
 

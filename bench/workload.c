@@ -14,7 +14,9 @@
 #include "control.h"
 
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -23,6 +25,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -44,7 +47,10 @@ struct workload {
 	struct control *control;
 	const char *scratch;
 	struct memory memory;
+	pid_t *child;
 };
+
+static struct control *control; /* for the handler of a signal */
 
 static void sleep_us(uint32_t us)
 {
@@ -133,14 +139,42 @@ static void make_memory(struct workload *w, unsigned task)
 	atomic_fetch_add(&w->control->ready, 1);
 }
 
+static uint64_t time_fork(void)
+{
+	uint64_t start = now_ns(), taken;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(0);
+	taken = now_ns() - start;
+	if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+		die("fork");
+	return taken;
+}
+
+static void fork_on_signal(int signo)
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(0);
+	atomic_fetch_add(&control->forked, 1);
+	syscall(SYS_futex, &control->forked, FUTEX_WAKE, 1, NULL, NULL, 0);
+	if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+		_exit(signo);
+}
+
 static void make_tasks(struct workload *w)
 {
+	w->child = calloc(w->o.tasks + 1, sizeof(*w->child));
+	if (!w->child)
+		die("calloc");
 	for (unsigned i = 1; i < w->o.tasks; i++) {
-		pid_t pid = fork();
-
-		if (pid < 0)
+		w->child[i] = fork();
+		if (w->child[i] < 0)
 			die("fork");
-		if (pid == 0) {
+		if (w->child[i] == 0) {
+			signal(SIGUSR1, fork_on_signal);
 			make_memory(w, i);
 			idle_thread(NULL);
 		}
@@ -161,17 +195,19 @@ static void make_all(struct workload *w)
 
 /* ---- what it is told, and ticks ---- */
 
-static uint64_t time_fork(void)
+/* Until all have returned from it. */
+static uint64_t time_fork_all(struct workload *w)
 {
-	uint64_t start = now_ns(), taken;
-	pid_t pid = fork();
+	uint64_t start = now_ns();
+	uint32_t forked;
 
-	if (pid == 0)
-		_exit(0);
-	taken = now_ns() - start;
-	if (pid < 0 || waitpid(pid, NULL, 0) != pid)
-		die("fork");
-	return taken;
+	atomic_store(&control->forked, 0);
+	for (unsigned i = 1; i < w->o.tasks; i++)
+		kill(w->child[i], SIGUSR1);
+	time_fork();
+	while ((forked = atomic_load(&control->forked)) + 1 < w->o.tasks)
+		syscall(SYS_futex, &control->forked, FUTEX_WAIT, forked, NULL, NULL, 0);
+	return now_ns() - start;
 }
 
 static uint64_t save(const struct workload *w)
@@ -198,6 +234,8 @@ static uint64_t obey(struct workload *w, enum command command)
 		return 0;
 	case CMD_FORK:
 		return time_fork();
+	case CMD_FORK_ALL:
+		return time_fork_all(w);
 	case CMD_WRITE:
 		return memory_write(&w->memory, w->scratch);
 	case CMD_SAVE:
@@ -302,7 +340,7 @@ int main(int argc, char **argv)
 	}
 	for (int i = 3; i < argc; i++)
 		parse(&w.o, argv[i]);
-	w.control = control_map(argv[1]);
+	w.control = control = control_map(argv[1]);
 	w.scratch = argv[2];
 	make_all(&w);
 	tick(&w);
