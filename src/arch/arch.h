@@ -37,6 +37,7 @@ int arch_rseq_abort(pid_t tid, struct arch_regs *regs, uint64_t rseq_area, uint3
 		    struct err *err);
 
 uint64_t arch_stack_pointer(const struct arch_regs *regs);
+uint64_t arch_program_counter(const struct arch_regs *regs);
 uint64_t arch_thread_pointer(const struct arch_regs *regs); /* of thread-local storage */
 
 /* True when the thread has a shadow stack, on which the `ret`s of remote calls would fault. */
@@ -86,6 +87,12 @@ size_t arch_frame_size(const struct arch_xstate *x);
 int arch_frame_build(void *buf, size_t size, uint64_t top, const struct arch_gadgets *g,
 		     const struct arch_regs *regs, uint64_t sigmask, const struct arch_xstate *x,
 		     uint64_t *ret_sp, size_t *ret_len, struct err *err);
+
+/* A frame that comes before one that ends at `top` (arch_frame_build()), right below it: it restores
+ * other registers and another mask, and the same extended registers out of the same place. */
+#define ARCH_LINK_SIZE 448
+void arch_link_build(uint8_t buf[ARCH_LINK_SIZE], uint64_t top, const struct arch_gadgets *g,
+		     const struct arch_regs *regs, uint64_t sigmask, const struct arch_xstate *x);
 
 /* The loop that runs batches (mailbox.h), position independent. Entered with the remote address
  * of its lane in the register that arch_enter_loop() sets. */

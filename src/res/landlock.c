@@ -37,7 +37,16 @@ struct witness {
 	pid_t pid; /* 0: there can be none */
 };
 
+/* What cpx itself is, which stays as it is while it dumps. */
+struct own {
+	pid_t pid; /* 0: not read yet */
+	uid_t uid[3];
+	gid_t gid[3];
+	uint64_t permitted;
+};
+
 struct witnesses {
+	struct own own;
 	struct witness *witness;
 	size_t n, max;
 	pid_t *doubtful; /* threads that may not look at cpx */
@@ -203,15 +212,33 @@ static uint64_t own_capabilities(void)
 	return (uint64_t)data[1].permitted << 32 | data[0].permitted;
 }
 
-/* May such a thread look at us, as far as is easily seen? */
-static bool is_our_like(uint32_t uid, uint32_t gid, uint64_t permitted)
+/* NULL: nothing is known. */
+static const struct own *own_of(struct dump_ctx *c)
 {
-	uid_t u[3];
-	gid_t g[3];
+	struct witnesses *ws = witnesses_of(c);
+	struct own *o = ws ? &ws->own : NULL;
 
-	return getresuid(&u[0], &u[1], &u[2]) == 0 && getresgid(&g[0], &g[1], &g[2]) == 0 &&
-	       u[0] == uid && u[1] == uid && u[2] == uid && g[0] == gid && g[1] == gid &&
-	       g[2] == gid && !(own_capabilities() & ~permitted);
+	if (!o || o->pid)
+		return o;
+	if (getresuid(&o->uid[0], &o->uid[1], &o->uid[2]) < 0 ||
+	    getresgid(&o->gid[0], &o->gid[1], &o->gid[2]) < 0)
+		return NULL;
+	o->permitted = own_capabilities();
+	o->pid = getpid();
+	return o;
+}
+
+/* Our own PID if such a thread may look at us, as far as is easily seen, else 0. */
+static pid_t our_like(struct dump_ctx *c, uint32_t uid, uint32_t gid, uint64_t permitted)
+{
+	const struct own *o = own_of(c);
+
+	if (!o || o->permitted & ~permitted)
+		return 0;
+	for (int i = 0; i < 3; i++)
+		if (o->uid[i] != uid || o->gid[i] != gid)
+			return 0;
+	return o->pid;
 }
 
 void landlock_prepare(struct dump_ctx *c, pid_t pid)
@@ -220,7 +247,7 @@ void landlock_prepare(struct dump_ctx *c, pid_t pid)
 	struct proc_status st = {0};
 
 	if (proc_open(c->proc_fd, pid, 0, &dir, NULL) == 0 && proc_status(dir, &st, NULL) == 0 &&
-	    !is_our_like(st.uid[0], st.gid[0], st.cap_prm))
+	    !our_like(c, st.uid[0], st.gid[0], st.cap_prm))
 		witness_for(c, st.uid[0], st.gid[0]);
 	proc_status_release(&st);
 }
@@ -255,8 +282,10 @@ static int landlock_ask(struct dump_ctx *c, struct tracee *t, const Cpx__Task *t
 	if (!cr || !lsm_is_like_us(c->proc_fd, th) ||
 	    !tracee_may_call(attr_thread(t, th), SYS_kcmp))
 		return 0;
-	scratch[1] = is_our_like(cr->uid, cr->gid, cr->cap_permitted);
-	witness = scratch[1] ? getpid() : witness_for(c, cr->uid, cr->gid);
+	witness = our_like(c, cr->uid, cr->gid, cr->cap_permitted);
+	scratch[1] = witness != 0;
+	if (!witness)
+		witness = witness_for(c, cr->uid, cr->gid);
 	if (witness)
 		scratch[0] = 1 + BATCH_CALL(b, SYS_kcmp, th->tid, witness, KCMP_VM);
 	return 0;

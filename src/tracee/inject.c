@@ -160,48 +160,35 @@ void inject_unframe(struct tracee *t, struct tracee_thread *th)
 		th->where = THREAD_GONE;
 	free(s);
 	th->saved = NULL;
-	th->frame_sp = 0;
+	th->frame_sp = th->link_sp = 0;
 }
 
-/* One frame that ends at top; returns its lower end in *ret_sp. */
-static int put_frame(struct inject *in, const struct tracee_thread *th, uint64_t top,
-		     const struct arch_regs *regs, uint64_t mask, uint64_t *ret_sp, struct err *err)
+/* The frame that restores th and, if `first` is not NULL, the one before it, which goes on with that. */
+static int put_frames(struct inject *in, struct tracee_thread *th, uint64_t top,
+		      const struct first_call *first, struct err *err)
 {
-	size_t size = arch_frame_size(th->xstate), len;
-	_cleanup_free_ void *buf = malloc(size);
+	size_t size = arch_frame_size(th->xstate), link = first ? ARCH_LINK_SIZE : 0, len;
+	_cleanup_free_ uint8_t *buf = malloc(ARCH_LINK_SIZE + size);
+	struct arch_regs regs = th->regs;
 	uint64_t sp;
 	int r;
 
 	if (!buf)
 		return err_nomem(err);
-	r = arch_frame_build(buf, size, top, &in->gadgets, regs, mask, th->xstate, &sp, &len, err);
+	r = arch_frame_build(buf + link, size, top, &in->gadgets, &th->regs, th->sigmask, th->xstate,
+			     &sp, &len, err);
 	if (r)
 		return r;
-	if (pwrite(in->mem_fd, buf, len, (off_t)sp) != (ssize_t)len)
+	if (first) {
+		arch_setup_call(&regs, &in->gadgets, sp, first->nr, first->arg);
+		arch_link_build(buf, top, &in->gadgets, &regs, ~0ULL, th->xstate);
+	}
+	if (pwrite(in->mem_fd, buf, link + len, (off_t)(sp - link)) != (ssize_t)(link + len))
 		return err_sys(err, -errno, "cannot write a signal frame to its stack");
-	*ret_sp = sp;
+	th->frame_sp = sp;
+	th->link_sp = first ? sp - link : 0;
+	th->frame_top = top;
 	return 0;
-}
-
-static int put_chain(struct inject *in, struct tracee_thread *th, uint64_t top, bool is_host,
-		     struct err *err)
-{
-	struct arch_regs unmap = th->regs;
-	uint64_t sp;
-	int r = put_frame(in, th, top, &th->regs, th->sigmask, &sp, err);
-
-	if (r)
-		return r;
-	if (is_host) {
-		arch_setup_call(&unmap, &in->gadgets, sp, SYS_munmap,
-				(uint64_t[6]){in->map, in->map_size});
-		r = put_frame(in, th, sp, &unmap, ~0ULL, &in->boot_sp, err);
-	}
-	if (r == 0) {
-		th->frame_sp = sp;
-		th->frame_top = top;
-	}
-	return r;
 }
 
 /*
@@ -211,12 +198,10 @@ static int put_chain(struct inject *in, struct tracee_thread *th, uint64_t top, 
  */
 static const struct tracee_thread *frame_between(const struct tracee *t, uint64_t low, uint64_t high)
 {
-	const struct inject *in = t->mm_owner->inject;
-
 	for (size_t i = 0; i < t->tree->n; i++)
 		for (size_t k = 0; k < t->tree->task[i]->nthreads; k++) {
 			const struct tracee_thread *th = &t->tree->task[i]->thread[k];
-			uint64_t start = th == in->host ? in->boot_sp : th->frame_sp;
+			uint64_t start = th->link_sp ? th->link_sp : th->frame_sp;
 
 			if (t->tree->task[i]->mm_owner == t->mm_owner && th->frame_sp &&
 			    start < high && th->frame_top > low)
@@ -238,11 +223,12 @@ static int check_alone(const struct tracee *t, const struct tracee_thread *th,
 		       th->tid, other->tid);
 }
 
-static int make_frame(struct tracee *t, struct tracee_thread *th, bool must_own, struct err *err)
+static int make_frame(struct tracee *t, struct tracee_thread *th, const struct first_call *first,
+		      bool must_own, struct err *err)
 {
 	struct inject *in = t->mm_owner->inject;
 	bool is_host = th == in->host;
-	size_t need = arch_frame_size(th->xstate) * (is_host ? 2 : 1);
+	size_t need = arch_frame_size(th->xstate) + (first ? ARCH_LINK_SIZE : 0);
 	struct site site;
 	int r;
 
@@ -257,17 +243,27 @@ static int make_frame(struct tracee *t, struct tracee_thread *th, bool must_own,
 		r = check_alone(t, th, &site, need, err);
 	if (r == 0 && site.must_save)
 		r = save(in, th, site.top - need, need, err);
-	return r ? r : put_chain(in, th, site.top, is_host, err);
+	return r ? r : put_frames(in, th, site.top, first, err);
 }
 
 int inject_frame(struct tracee *t, struct tracee_thread *th, struct err *err)
 {
-	return make_frame(t, th, false, err);
+	return make_frame(t, th, NULL, false, err);
 }
 
-int inject_own_frame(struct tracee *t, struct tracee_thread *th, struct err *err)
+int inject_own_frame(struct tracee *t, struct tracee_thread *th, const struct first_call *first,
+		     struct err *err)
 {
-	return make_frame(t, th, true, err);
+	return make_frame(t, th, first, true, err);
+}
+
+/* Unmaps the hole first. */
+static int frame_host(struct tracee *t, struct err *err)
+{
+	struct inject *in = t->inject;
+	struct first_call unmap = {SYS_munmap, {in->map, in->map_size}};
+
+	return make_frame(t, in->host, &unmap, false, err);
 }
 
 /* ---- the way in ---- */
@@ -323,7 +319,7 @@ static int in_prepare(struct tracee *t, struct err *err)
 	in->npeers = MIN(count_others(t), (size_t)MAX_PEERS);
 	in->map_size = CPX_PAGE_SIZE + NLANES * LANE_SIZE + in->npeers * LANE_PEER_SIZE;
 	r = site_hole(&in->maps, in->map_size, &in->map, err);
-	return r ? r : inject_frame(t, in->host, err);
+	return r ? r : frame_host(t, err);
 }
 
 static int in_map(struct tracee *t, struct err *err)
@@ -333,7 +329,7 @@ static int in_map(struct tracee *t, struct err *err)
 	int r;
 
 	arch_setup_call(
-		&regs, &in->gadgets, in->boot_sp, SYS_mmap,
+		&regs, &in->gadgets, in->host->link_sp, SYS_mmap,
 		(uint64_t[6]){in->map, in->map_size, PROT_READ | PROT_EXEC,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE,
 			      (uint64_t)-1, 0});

@@ -282,6 +282,20 @@ int lane_post(struct lane *l, const struct batch *b, struct err *err)
 	return 0;
 }
 
+/* Nobody waits for the word yet. */
+int lane_init_posted(struct lane *l, const struct batch *b, struct err *err)
+{
+	int r = b->overflow ? err_set(err, -E2BIG, "a batch of system calls is too long")
+			    : lane_init(l, err);
+
+	if (r)
+		return r;
+	l->ncalls = b->n;
+	l->posted = 1;
+	store(&l->park[0].word, 0);
+	return 0;
+}
+
 bool lane_is_running(struct lane *l)
 {
 	uint32_t turn = load(&l->done);

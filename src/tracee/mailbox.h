@@ -86,6 +86,8 @@ struct drain_rules {
  * It uses vector registers: for twins only, which give none of theirs back.
  */
 #define CALL_HASH 0xfffffff5UL
+/* The last of a batch: the thread waits at leave_gadget, and so out of the loop, for what it would wait for in it. */
+#define CALL_PARK 0xfffffff6UL
 
 /* A clone-like call whose child is to go on in a lane of its own: in the child (result 0) the
  * loop switches to the lane at remote address arg[5] and waits for its first turn there. arg[5]
@@ -112,6 +114,9 @@ void lane_retire(struct lane *l);
 
 /* A batch (emptied) on a lane. */
 struct batch lane_batch(const struct mailbox *m, size_t i);
+
+/* Both in one, for a thread that is not in the loop yet. */
+int lane_init_posted(struct lane *l, const struct batch *b, struct err *err);
 
 /* Hands the batch over and returns at once. */
 int lane_post(struct lane *l, const struct batch *b, struct err *err);

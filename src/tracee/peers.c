@@ -6,9 +6,15 @@
  * The pages belong to the host: should we die, it unmaps them, and no peer may be there then. Each
  * peer's lane says whether it is inside; the host waits for those that are. A peer goes out by a
  * call of FUTEX_WAKE_OP on its own `syscall; ret`, in which the kernel itself writes that it is out
- * and wakes the host, and which returns to its frame. On the way in, we write that it is coming
- * right before the one ptrace call that sends it: whoever is coming is waited for a second, and if
- * it is not there, the pages stay mapped.
+ * and wakes the host, and which returns to its frame.
+ *
+ * When a batch has run, its thread *parks*: it waits for our death by FUTEX_WAIT, but already on its own instructions
+ * (CALL_PARK). There one stop finds it out of the pages, and we may write so before we put it back. If we
+ * do not come to that, the wait ends or fails, and returns to a frame with the call above. No frame is restored
+ * otherwise, since rt_sigreturn(2) ends what is to be restarted.
+ *
+ * On the way in, we write that it is coming right before the one ptrace call that sends it: whoever is coming is
+ * waited for a second, and if it is not there, the pages stay mapped.
  */
 #include "tracee/tracee_priv.h"
 
@@ -18,7 +24,7 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 
-#define PEER_CALLS ((LANE_PEER_SIZE - LANE_CALL) / sizeof(struct call))
+#define PEER_CALLS ((LANE_PEER_SIZE - LANE_CALL) / sizeof(struct call) - 1) /* and CALL_PARK */
 
 /* FUTEX_WAKE_OP: set the second word to 0; wake one at the first. */
 #define SET_TO_ZERO FUTEX_OP(FUTEX_OP_SET, LANE_OUTSIDE, FUTEX_OP_CMP_EQ, 0)
@@ -52,24 +58,23 @@ static void leave_args(const struct peer *p, uint64_t arg[6])
 	       6 * sizeof(arg[0]));
 }
 
+/* Posted before it is in. */
 static int open_lane(struct peers *ps, struct peer *p, struct err *err)
 {
 	const struct inject *in = ps->t->mm_owner->inject;
 	struct batch b = p->tb->batch;
 	int r = tracee_may_run(p->th, &b, err);
 
-	if (r == 0)
-		r = lane_init(p->lane, err);
 	if (r)
 		return r;
+	memcpy(p->lane->call, b.call, b.n * sizeof(b.call[0]));
+	b.call = p->lane->call;
+	b.max = PEER_CALLS + 1;
+	BATCH_CALL(&b, CALL_PARK);
 	p->lane->leave_gadget = in->gadgets.syscall_ret;
 	p->lane->leave_nr = SYS_futex;
 	leave_args(p, p->lane->leave_arg);
-	memcpy(p->lane->call, b.call, b.n * sizeof(b.call[0]));
-	r = lane_post(p->lane, &b, err);
-	if (r)
-		lane_retire(p->lane);
-	return r;
+	return lane_init_posted(p->lane, &b, err);
 }
 
 static int enter(struct peers *ps, struct peer *p, struct err *err)
@@ -79,7 +84,7 @@ static int enter(struct peers *ps, struct peer *p, struct err *err)
 
 	if (r)
 		return r;
-	arch_enter_loop(&regs, ps->t->mm_owner->inject->map, p->remote, p->th->frame_sp);
+	arch_enter_loop(&regs, ps->t->mm_owner->inject->map, p->remote, p->th->link_sp);
 	set_inside(p->lane, LANE_COMING);
 	r = steer_begin(ps->t, p->th, &regs, err);
 	if (r == 0 && stop_resume(p->th->tid, PTRACE_CONT, 0))
@@ -110,6 +115,17 @@ static int out_interrupt(struct peers *ps, struct peer *p, struct err *err)
 	return 0;
 }
 
+/* Of a stopped one. */
+static bool is_parked(const struct peers *ps, const struct peer *p)
+{
+	const struct inject *in = ps->t->mm_owner->inject;
+	struct arch_regs regs;
+
+	return arch_get_regs(p->th->tid, &regs, NULL) == 0 &&
+	       arch_program_counter(&regs) - in->map >= in->map_size;
+}
+
+/* One that is not parked is sent out. */
 static int out_call(struct peers *ps, struct peer *p, struct err *err)
 {
 	struct arch_regs regs = p->th->regs;
@@ -118,6 +134,10 @@ static int out_call(struct peers *ps, struct peer *p, struct err *err)
 
 	if (r)
 		return r;
+	if (is_parked(ps, p)) {
+		set_inside(p->lane, LANE_OUTSIDE);
+		return steer_restore(ps->t, p->th, err);
+	}
 	leave_args(p, arg);
 	arch_setup_call(&regs, &ps->t->mm_owner->inject->gadgets, p->th->frame_sp, SYS_futex, arg);
 	r = steer_begin(ps->t, p->th, &regs, err);
@@ -126,14 +146,14 @@ static int out_call(struct peers *ps, struct peer *p, struct err *err)
 
 static int out_trap(struct peers *ps, struct peer *p, struct err *err)
 {
-	return steer_leave_to_trap(ps->t, p->th, err);
+	return p->th->where == THREAD_STOPPED ? 0 : steer_leave_to_trap(ps->t, p->th, err);
 }
 
 static int out_restore(struct peers *ps, struct peer *p, struct err *err)
 {
-	int r = steer_trapped(ps->t, p->th, err);
+	int r = p->th->where == THREAD_STOPPED ? 0 : steer_trapped(ps->t, p->th, err);
 
-	return r ? r : steer_restore(ps->t, p->th, err);
+	return r || p->th->where == THREAD_STOPPED ? r : steer_restore(ps->t, p->th, err);
 }
 
 typedef int peer_fn(struct peers *ps, struct peer *p, struct err *err);
@@ -179,31 +199,45 @@ static int leave_all(struct peers *ps, struct err *err)
 
 /* ---- all of it ---- */
 
+static bool can_be_peer(const struct tracee *t, const struct thread_batch *tb)
+{
+	const struct tracee_thread *th = &t->thread[tb->thread];
+
+	return !tb->batch.overflow && tb->batch.n <= PEER_CALLS && !th->is_exited &&
+	       th->where == THREAD_STOPPED; /* stepping says why not */
+}
+
+/* 0, or -EBUSY: it has no stack of its own. */
+static int add(struct peers *ps, const struct thread_batch *tb, struct err *err)
+{
+	struct tracee *owner = ps->t->mm_owner;
+	size_t at = LANE_PEERS_AT + ps->n * LANE_PEER_SIZE;
+	struct peer p = {
+		.th = &ps->t->thread[tb->thread],
+		.tb = tb,
+		.lane = (struct lane *)(owner->mailbox.local + at),
+		.remote = owner->mailbox.remote + at,
+	};
+	struct first_call leave = {.nr = SYS_futex};
+	int r;
+
+	leave_args(&p, leave.arg);
+	r = inject_own_frame(ps->t, p.th, &leave, err);
+	if (r)
+		return r;
+	ps->peer[ps->n++] = p;
+	return 0;
+}
+
 static int choose(struct peers *ps, const struct thread_batch *tb, size_t n, bool *done,
 		  struct err *err)
 {
-	struct tracee *owner = ps->t->mm_owner;
+	for (size_t i = 0; i < n && ps->n < ps->t->mm_owner->inject->npeers; i++) {
+		int r = done[i] || !can_be_peer(ps->t, &tb[i]) ? -EBUSY : add(ps, &tb[i], err);
 
-	for (size_t i = 0; i < n && ps->n < owner->inject->npeers; i++) {
-		struct tracee_thread *th = &ps->t->thread[tb[i].thread];
-		size_t at = LANE_PEERS_AT + ps->n * LANE_PEER_SIZE;
-		int r;
-
-		if (done[i] || tb[i].batch.overflow || tb[i].batch.n > PEER_CALLS ||
-		    th->is_exited || th->where != THREAD_STOPPED)
-			continue; /* stepping says why not */
-		r = inject_own_frame(ps->t, th, err);
-		if (r == -EBUSY)
-			continue;
-		if (r)
+		if (r && r != -EBUSY)
 			return r;
-		ps->peer[ps->n++] = (struct peer){
-			.th = th,
-			.tb = &tb[i],
-			.lane = (struct lane *)(owner->mailbox.local + at),
-			.remote = owner->mailbox.remote + at,
-		};
-		done[i] = true;
+		done[i] |= r == 0;
 	}
 	return 0;
 }

@@ -44,6 +44,7 @@ struct tracee_thread {
 	bool stop_again;	   /* a SIGSTOP was swallowed meanwhile */
 	bool is_checked;	   /* it may run remote calls */
 	uint64_t frame_sp;	   /* of the frame that restores it, 0: none written */
+	uint64_t link_sp;	   /* of the frame before it, 0: none */
 	uint64_t frame_top;	   /* where that ends */
 	struct saved_bytes *saved; /* what the frame was written over, if that may matter */
 	int sleep_nr;	       /* call with a relative timeout it slept in before the stop, or -1 */

@@ -141,7 +141,6 @@ struct inject {
 	int mem_fd; /* /proc/PID/mem */
 	int memfd;  /* of the lanes, ours */
 	struct tracee_thread *host;
-	uint64_t boot_sp;	/* frame chain that unmaps, then restores */
 	uint64_t map, map_size; /* the mailbox: code page, then lanes */
 	bool is_mapped;		/* at least the private part */
 	size_t npeers;
@@ -154,11 +153,15 @@ struct inject {
 /* Allocates t->inject and reads what all remote calls of this task need. */
 int inject_prepare(struct tracee *t, struct err *err);
 void inject_release(struct tracee *t);
-/* Writes the frame that restores th and sets th->frame_sp; for the host also the one that first
- * unmaps the mailbox. */
+/* Writes the frame that restores th and sets th->frame_sp. */
 int inject_frame(struct tracee *t, struct tracee_thread *th, struct err *err);
-/* Only if th has a stack of its own: else -EBUSY. */
-int inject_own_frame(struct tracee *t, struct tracee_thread *th, struct err *err);
+/* Only if th has a stack of its own: else -EBUSY. Before it comes a frame, at th->link_sp, that makes the thread run a call of
+ * its own instructions first, whose end is followed by the other. */
+struct first_call {
+	uint64_t nr, arg[6];
+};
+int inject_own_frame(struct tracee *t, struct tracee_thread *th, const struct first_call *first,
+		     struct err *err);
 /* Puts back what a frame was written over, if that has to be. th is where it was frozen. */
 void inject_unframe(struct tracee *t, struct tracee_thread *th);
 /* tracee_eject() for all, in parallel and whatever fails. */

@@ -121,6 +121,22 @@ static void apply_restart(struct arch_regs *regs)
 		arch_rewind_syscall(regs);
 }
 
+static uint64_t xstate_place(uint64_t top, size_t xsize)
+{
+	return ALIGN_DOWN(top - xsize - sizeof(uint32_t), 64UL);
+}
+
+static void fill_frame(struct sigframe *f, const struct arch_gadgets *g, const struct arch_regs *regs,
+		       uint64_t sigmask, uint64_t fpstate)
+{
+	*f = (struct sigframe){.pretcode = g->restorer};
+	fill_context(&f->uc, &regs->gp);
+	f->uc.flags = UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS;
+	f->uc.stack.flags = SS_INVALID;
+	f->uc.fpstate = fpstate;
+	f->uc.sigmask = sigmask;
+}
+
 int arch_frame_build(void *buf, size_t size, uint64_t top, const struct arch_gadgets *g,
 		     const struct arch_regs *regs, uint64_t sigmask, const struct arch_xstate *x,
 		     uint64_t *ret_sp, size_t *ret_len, struct err *err)
@@ -128,24 +144,32 @@ int arch_frame_build(void *buf, size_t size, uint64_t top, const struct arch_gad
 	uint64_t features, fp, sp;
 	size_t xsize = frame_xstate(x, &features);
 	struct arch_regs r = *regs;
-	struct sigframe f = {.pretcode = g->restorer};
+	struct sigframe f;
 
 	if (x->size < XSTATE_MIN || size < arch_frame_size(x))
 		return err_set(err, -EINVAL, "odd size of the extended registers");
-	fp = ALIGN_DOWN(top - xsize - sizeof(uint32_t), 64UL);
+	fp = xstate_place(top, xsize);
 	/* After the return address is popped the stack pointer is at uc: aligned as by the kernel.
 	 */
 	sp = ALIGN_DOWN(fp - sizeof(f), 16UL) - 8;
 	apply_restart(&r);
-	fill_context(&f.uc, &r.gp);
-	f.uc.flags = UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS;
-	f.uc.stack.flags = SS_INVALID;
-	f.uc.fpstate = fp;
-	f.uc.sigmask = sigmask;
+	fill_frame(&f, g, &r, sigmask, fp);
 	memset(buf, 0, top - sp);
 	memcpy(buf, &f, sizeof(f));
 	fill_xstate((uint8_t *)buf + (fp - sp), x, xsize, features);
 	*ret_sp = sp;
 	*ret_len = top - sp;
 	return 0;
+}
+
+void arch_link_build(uint8_t buf[ARCH_LINK_SIZE], uint64_t top, const struct arch_gadgets *g,
+		     const struct arch_regs *regs, uint64_t sigmask, const struct arch_xstate *x)
+{
+	uint64_t features;
+	struct sigframe f;
+
+	_Static_assert(sizeof(f) <= ARCH_LINK_SIZE && ARCH_LINK_SIZE % 16 == 0, "room and alignment");
+	fill_frame(&f, g, regs, sigmask, xstate_place(top, frame_xstate(x, &features)));
+	memset(buf, 0, ARCH_LINK_SIZE);
+	memcpy(buf, &f, sizeof(f));
 }

@@ -26,6 +26,7 @@
 #define DRAIN		 0xfffffff3
 #define PUT		 0xfffffff4
 #define HASH		 0xfffffff5
+#define PARK		 0xfffffff6
 #define SYS_read	 0
 #define SYS_write	 1
 #define SYS_poll	 7
@@ -80,6 +81,9 @@ arch_loop_begin:
 	inc	%ecx
 	cmp	%rcx, %rax
 	je	.Lhash
+	inc	%ecx
+	cmp	%rcx, %rax
+	je	.Lpark
 	mov	CALL_ARG+0(%rbx), %rdi
 	mov	CALL_ARG+8(%rbx), %rsi
 	mov	CALL_ARG+16(%rbx), %rdx
@@ -111,7 +115,7 @@ arch_loop_begin:
 	mov	%r9, %r12
 	jmp	.Lnext
 
-.Ldone:
+	.macro	say_done
 	inc	%r13d
 	mov	%r13d, LANE_TURN(%r12)
 	mov	%r13d, LANE_DONE(%r12)	/* x86 keeps the order of stores */
@@ -120,7 +124,24 @@ arch_loop_begin:
 	mov	$0x7fffffff, %edx
 	mov	$SYS_futex, %eax
 	syscall
+	.endm
+.Ldone:
+	say_done
 	jmp	.Lwait
+
+	/* CALL_PARK: waits for the next turn out there. If that comes, or we die, it has no way back. */
+.Lpark:
+	say_done
+	mov	%r13d, %eax
+	and	$1, %eax
+	lea	LANE_PARK(%r12,%rax,8), %rdi
+	mov	(%rdi), %edx
+	test	$OWNER_DIED, %edx
+	jnz	.Lleave
+	xor	%esi, %esi
+	xor	%r10d, %r10d
+	mov	$SYS_futex, %eax
+	jmp	*LANE_GADGET(%r12)
 
 .Lleave:
 	cmpq	$0, LANE_GADGET(%r12)

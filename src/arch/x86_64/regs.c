@@ -82,6 +82,11 @@ uint64_t arch_stack_pointer(const struct arch_regs *regs)
 	return regs->gp.rsp;
 }
 
+uint64_t arch_program_counter(const struct arch_regs *regs)
+{
+	return regs->gp.rip;
+}
+
 uint64_t arch_thread_pointer(const struct arch_regs *regs)
 {
 	return regs->gp.fs_base;
