@@ -68,12 +68,14 @@ static bool steps_behind(const struct session *s)
 
 static int thaw_early(struct session *s, struct err *err)
 {
-	if (!s->is_twinned || stays_frozen(s))
-		return 0;
-	tree_thaw(&s->tree, THAW_RUN);
-	for (size_t i = 0; i < s->nmms && steps_behind(s); i++)
+	if (s->is_twinned && !stays_frozen(s))
+		tree_thaw(&s->tree, THAW_RUN);
+	for (size_t i = 0; i < s->nmms; i++) {
 		if (s->mm[i].twin)
+			twin_make_expendable(s->mm[i].twin);
+		if (s->mm[i].twin && steps_behind(s))
 			twin_yield(s->mm[i].twin);
+	}
 	return 0;
 }
 

@@ -5,6 +5,7 @@
  * /proc/TID/status, capget(2), prctl(2), /proc/self/ns/user.
  */
 #include "res/attr.h"
+#include "res/knownfiles.h"
 
 #include <linux/capability.h>
 #include <stdarg.h>
@@ -165,6 +166,7 @@ Cpx__Mm *attr_recall_mm(const struct dump_ctx *c, const struct tracee *t)
 void attrs_dump_release(struct dump_ctx *c)
 {
 	landlock_release(c);
+	known_files_release(c);
 	if (!c->attrs)
 		return;
 	for (size_t i = 0; i < c->attrs->n; i++) {

@@ -14,6 +14,7 @@
 #include "mem/mem.h"
 #include "res/aio.h"
 #include "res/attr.h"
+#include "res/knownfiles.h"
 #include "res/preview.h"
 #include "res/uring.h"
 
@@ -29,6 +30,7 @@ struct collector {
 	struct tracee *t;
 	int dir;     /* /proc/PID */
 	int root_fd; /* the task's root directory */
+	struct known_root root;
 	Cpx__Mm *mm;
 	const struct proc_vma *known; /* the last file that was resolved ... */
 	struct stat known_st;	      /* ... and its stat */
@@ -117,7 +119,7 @@ static int resolve(struct collector *k, struct proc_vma *v, struct err *err)
 
 	if (k->known && !v->is_deleted && !k->known->is_deleted && is_same_file(k->known, v))
 		return 0;
-	r = proc_vma_resolve(k->dir, k->root_fd, v, &k->known_st, err);
+	r = known_files_resolve(k->c, &k->root, k->dir, k->root_fd, v, &k->known_st, err);
 	if (r < 0)
 		return r;
 	k->known = v;
@@ -271,13 +273,16 @@ static int collect_mappings(struct collector *k, struct err *err)
 
 	if (root_fd < 0)
 		return err_sys(err, -errno, "cannot open the root directory of the task");
-	r = preview_smaps(k->c, k->t->pid, k->dir, &vmas, err);
+	r = preview_smaps(k->c, k->t, k->dir, &vmas, err);
 	if (r < 0)
 		return r;
 	k->root_fd = root_fd;
+	k->root = known_files_root(root_fd);
 	r = collect_vmas(k, &vmas, err);
 	k->root_fd = -1;
 	k->known = NULL;
+	if (r == 0)
+		tracee_know_maps(k->t, &vmas);
 	proc_vmas_release(&vmas);
 	return r;
 }

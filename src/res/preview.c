@@ -152,19 +152,18 @@ static bool has_any(const struct proc_vmas *v, uint64_t flags)
 	return false;
 }
 
-static bool is_unlocked(int dir)
+static bool is_unlocked(struct dump_ctx *c, const struct tracee *t)
 {
-	struct proc_status st = {0};
-	bool ret = proc_status(dir, &st, NULL) == 0 && st.vm_lck == 0;
+	const struct proc_status *st;
 
-	proc_status_release(&st);
-	return ret;
+	return attr_status(c, t, NULL, &st, NULL) == 0 && st->vm_lck == 0;
 }
 
-static bool is_still_true(const struct seen *s, int dir)
+static bool is_still_true(struct dump_ctx *c, const struct tracee *t, const struct seen *s, int dir)
 {
 	struct proc_vmas now = {0};
-	bool same = !has_any(&s->vmas, PVM_LOCKED | PVM_DONTFORK) && is_unlocked(dir) && proc_maps(dir, &now, NULL) == 0 &&
+	bool same = !has_any(&s->vmas, PVM_LOCKED | PVM_DONTFORK) && is_unlocked(c, t) &&
+		    proc_maps(dir, &now, NULL) == 0 &&
 		    now.n == s->vmas.n;
 
 	for (size_t i = 0; i < now.n && same; i++)
@@ -188,11 +187,12 @@ static int take(struct seen *s, struct proc_vmas *ret)
 	return 0;
 }
 
-int preview_smaps(struct dump_ctx *c, pid_t pid, int dir, struct proc_vmas *ret, struct err *err)
+int preview_smaps(struct dump_ctx *c, const struct tracee *t, int dir, struct proc_vmas *ret,
+		  struct err *err)
 {
-	struct seen *s = find(c, pid);
+	struct seen *s = find(c, t->pid);
 
-	if (!s || s->vma || !is_still_true(s, dir))
+	if (!s || s->vma || !is_still_true(c, t, s, dir))
 		return proc_smaps(dir, ret, err);
 	return take(s, ret) < 0 ? err_nomem(err) : 0;
 }

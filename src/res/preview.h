@@ -18,7 +18,7 @@ void preview_read(struct dump_ctx *c, pid_t root, bool no_children);
 
 /* The mappings of a frozen task as proc_smaps() gives them, but for the sizes, which may be older.
  * dir: /proc/PID. */
-int preview_smaps(struct dump_ctx *c, pid_t pid, int dir, struct proc_vmas *ret, struct err *err);
+int preview_smaps(struct dump_ctx *c, const struct tracee *t, int dir, struct proc_vmas *ret, struct err *err);
 
 struct preview_copy {
 	pid_t pid;

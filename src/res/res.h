@@ -31,6 +31,7 @@ struct dump_ctx {
 	struct object_table *objects;
 	struct preview *preview;  /* res/preview.c: mappings as before the freeze; NULL: none */
 	struct witnesses *witnesses; /* res/landlock.c; NULL at first */
+	struct known_files *known_files; /* res/knownfiles.c; NULL at first */
 	struct attr_cache *attrs; /* res/attr.c: what was read for several attributes; NULL at first */
 	size_t npassing;	/* of the refusals, those of a state that the tree leaves by itself in a moment */
 	const struct external_rules *external; /* ends outside of the tree that are accepted; NULL: none */

@@ -79,6 +79,7 @@ static void tracee_free(struct tracee *t)
 	if (!t)
 		return;
 	inject_release(t);
+	inject_forget_maps(t);
 	while (t->nthreads)
 		drop_thread(t, t->nthreads - 1);
 	free(t->thread);

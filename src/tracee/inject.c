@@ -84,6 +84,34 @@ static struct tracee_thread *choose_host(struct tracee *t)
 	return NULL;
 }
 
+void tracee_know_maps(struct tracee *t, struct proc_vmas *maps)
+{
+	inject_forget_maps(t);
+	t->maps = malloc(sizeof(*t->maps));
+	if (!t->maps)
+		return; /* they are read again */
+	*t->maps = *maps;
+	*maps = (struct proc_vmas){0};
+}
+
+void inject_forget_maps(struct tracee *t)
+{
+	if (t->maps)
+		proc_vmas_release(t->maps);
+	free(t->maps);
+	t->maps = NULL;
+}
+
+static int take_maps(struct tracee *t, int dir, struct err *err)
+{
+	if (!t->maps)
+		return proc_maps(dir, &t->inject->maps, err);
+	t->inject->maps = *t->maps;
+	*t->maps = (struct proc_vmas){0};
+	inject_forget_maps(t);
+	return 0;
+}
+
 static int read_task(struct tracee *t, struct err *err)
 {
 	struct inject *in = t->inject;
@@ -91,7 +119,7 @@ static int read_task(struct tracee *t, struct err *err)
 	int r = proc_open(-1, t->pid, tracee_live_tid(t), &dir, err);
 
 	if (r == 0)
-		r = proc_maps(dir, &in->maps, err);
+		r = take_maps(t, dir, err);
 	if (r == 0)
 		r = gadgets_find(t, &in->gadgets, err);
 	if (r == 0) {
@@ -627,9 +655,8 @@ static int run_tree(struct tree *tree, phase_fn *const *phases, bool is_in, stru
 	return run_phases(phases, task, n, err);
 }
 
-static void tidy_out(struct tracee *t)
+static void put_out(struct tracee *t)
 {
-	close_lane(t);
 	if (t->inject->host)
 		inject_unframe(t, t->inject->host);
 	t->inject->host = NULL;
@@ -651,8 +678,10 @@ int tracee_eject(struct tracee *t, struct err *err)
 
 	if (inject_is_live(t))
 		r = run_phases(phases_out, &t, 1, err);
-	if (t->inject)
-		tidy_out(t);
+	if (t->inject) {
+		close_lane(t);
+		put_out(t);
+	}
 	return r;
 }
 
@@ -661,5 +690,12 @@ void inject_eject_all(struct tree *tree)
 	run_tree(tree, phases_out, false, NULL);
 	for (size_t i = 0; i < tree->n; i++)
 		if (tree->task[i]->inject)
-			tidy_out(tree->task[i]);
+			put_out(tree->task[i]);
+}
+
+void inject_close_all(struct tree *tree)
+{
+	for (size_t i = 0; i < tree->n; i++)
+		if (tree->task[i]->inject)
+			close_lane(tree->task[i]);
 }

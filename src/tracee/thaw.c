@@ -143,4 +143,5 @@ void tree_thaw(struct tree *tree, enum thaw_mode mode)
 		inject_eject_all(tree);
 	if (is_first && tree->n)
 		tree->thawed_at_ns = monotonic_ns();
+	inject_close_all(tree);
 }

@@ -67,6 +67,7 @@ struct tracee {
 	struct tree *tree;
 	struct tracee *parent; /* in the tree, NULL for the root */
 	struct inject *inject;
+	struct proc_vmas *maps; /* if they were made known, and not used yet; owned */
 	int subreaper; /* -1 unknown */
 	bool threads_complete;
 };
@@ -133,6 +134,10 @@ int tracee_dispatches(const struct tracee_thread *th, struct err *err);
 int tracee_may_host(const struct tracee_thread *th, struct err *err); /* a mailbox */
 int tracee_may_run(const struct tracee_thread *th, const struct batch *b, struct err *err);
 bool tracee_may_call(const struct tracee_thread *th, uint64_t nr);
+
+struct proc_vmas;
+/* Hands over (emptied here) the mappings of a frozen t, and saves tracee_inject() from reading them. */
+void tracee_know_maps(struct tracee *t, struct proc_vmas *maps);
 
 /* Maps the mailbox into a tracee (its mm_owner must be itself) and brings its host thread into
  * the loop. After it tracee_run() works. Needs a live, non-zombie task. */
@@ -205,6 +210,9 @@ struct batch twin_batch(struct twin *w);
 int twin_post(struct twin *w, const struct batch *b, struct err *err);
 int twin_wait(struct twin *w, struct err *err);
 int twin_run(struct twin *w, const struct batch *b, struct err *err);
+/* When memory runs short the twin goes before its original: losing it fails the dump, no more. For when the tree runs
+ * on. */
+void twin_make_expendable(const struct twin *w);
 /* The twin, and threads that it starts from now on, step behind others: for when the tree runs on. */
 void twin_yield(struct twin *w);
 /* Starts a second thread in the twin, so that two batches run at once. Harmless when there is one.

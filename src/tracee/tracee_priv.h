@@ -164,8 +164,11 @@ int inject_own_frame(struct tracee *t, struct tracee_thread *th, const struct fi
 		     struct err *err);
 /* Puts back what a frame was written over, if that has to be. th is where it was frozen. */
 void inject_unframe(struct tracee *t, struct tracee_thread *th);
-/* tracee_eject() for all, in parallel and whatever fails. */
+/* tracee_eject() for all, in parallel and whatever fails, but for our own side of it, which is closed by the other. */
 void inject_eject_all(struct tree *tree);
+void inject_close_all(struct tree *tree);
+/* See tracee_know_maps(). */
+void inject_forget_maps(struct tracee *t);
 bool inject_is_live(const struct tracee *t); /* its host is in the loop */
 /* Waits for the batch posted to the host's lane. */
 int inject_wait(struct tracee *t, struct err *err);

@@ -99,9 +99,7 @@ static int post_host(const struct birth *birth, struct err *err)
 	return tracee_post(t, &b, err);
 }
 
-/* When memory runs short the twin must go before its original: losing it fails the dump, no more.
- */
-static void make_expendable(const struct twin *w)
+void twin_make_expendable(const struct twin *w)
 {
 	_cleanup_close_ int dir = -1, fd = -1;
 
@@ -128,7 +126,6 @@ static int take_birth(const struct birth *b, struct err *err)
 	w->pidfd = (int)syscall(SYS_pidfd_open, w->pid, 0);
 	if (w->pidfd < 0)
 		return err_sys(err, -errno, "cannot open a pidfd of it");
-	make_expendable(w);
 	return 0;
 }
 
