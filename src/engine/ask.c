@@ -27,6 +27,8 @@ struct question {
 	size_t nstops, max_stops;
 	unsigned continued; /* the call that asks for any child, + 1 */
 	uint64_t continued_info;
+	unsigned pending; /* the call that asks for pending signals, + 1 */
+	uint64_t pending_mask;
 };
 
 static bool concerns(const struct question *q, const struct attr_ops *ops)
@@ -114,6 +116,22 @@ static int find_continued(struct session *s, struct dump_task *parent, struct er
 	return 0;
 }
 
+/* The last call: timers that it has been asked about have sent their signals by now. In the loop all signals are blocked, so
+ * that all are told. */
+static void ask_pending(struct question *q)
+{
+	if (!tracee_may_call(&q->d->t->thread[q->thread], SYS_rt_sigpending))
+		return;
+	q->pending_mask = batch_out(&q->batch, sizeof(uint64_t));
+	q->pending = 1 + BATCH_CALL(&q->batch, SYS_rt_sigpending, q->pending_mask, sizeof(uint64_t));
+}
+
+static void take_pending(struct question *q)
+{
+	if (q->pending && batch_ret(&q->batch, q->pending - 1) == 0)
+		memcpy(&q->d->t->pending_last, batch_local(&q->batch, q->pending_mask), sizeof(uint64_t));
+}
+
 static int take_stops(struct question *q, struct err *err)
 {
 	for (size_t i = 0; i < q->nstops; i++) {
@@ -147,7 +165,9 @@ static int prepare(struct session *s, struct question *q, struct err *err)
 	if (ret < 0 || !q->is_for_task)
 		return ret;
 	ask_continued(q);
-	return ask_stops(s, q, err);
+	ret = ask_stops(s, q, err);
+	ask_pending(q);
+	return ret;
 }
 
 static int take(struct session *s, struct question *q, struct err *err)
@@ -164,6 +184,7 @@ static int take(struct session *s, struct question *q, struct err *err)
 			err_context(err, "%s", ops->name);
 	}
 	take_continued(q);
+	take_pending(q);
 	return ret < 0 ? ret : take_stops(q, err);
 }
 

@@ -186,7 +186,11 @@ static int signals_reread(struct dump_ctx *c, struct tracee *t, struct tracee_th
 	Cpx__Signals *s = task->signals;
 	struct proc_status now = {0};
 	pid_t tid = attr_speaker(t)->tid;
-	int r = pending_now(c, tid, &now, err);
+	int r;
+
+	if (!(t->pending_last & ~queued_mask(s->pending, s->n_pending)))
+		return 0;
+	r = pending_now(c, tid, &now, err);
 
 	if (r == 0 && now.shd_pnd & ~queued_mask(s->pending, s->n_pending))
 		r = reread_queue(t, tid, true, now.shd_pnd, task, &s->pending, &s->n_pending, err);

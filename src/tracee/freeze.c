@@ -399,7 +399,7 @@ static struct tracee *new_task(struct freezer *f, pid_t pid)
 
 	if (!t)
 		return NULL;
-	*t = (struct tracee){.pid = pid, .tree = f->tree, .subreaper = -1};
+	*t = (struct tracee){.pid = pid, .tree = f->tree, .subreaper = -1, .pending_last = ~0ULL};
 	snprintf(t->comm, sizeof(t->comm), "?");
 	t->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	return t;

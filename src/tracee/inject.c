@@ -434,6 +434,7 @@ static int in_boot(struct tracee *t, struct err *err)
 static int map_lanes(struct tracee *t, int64_t remote_fd, struct err *err)
 {
 	struct inject *in = t->inject;
+	unsigned *users;
 	char name[64];
 	void *p;
 
@@ -445,10 +446,17 @@ static int map_lanes(struct tracee *t, int64_t remote_fd, struct err *err)
 	/* Here and not there: a low RLIMIT_FSIZE of the task would cost it a SIGXFSZ. */
 	if (ftruncate(in->memfd, (off_t)lanes_size(in)))
 		return err_sys(err, -errno, "cannot size a mailbox");
+	users = malloc(sizeof(*users));
+	if (!users)
+		return err_nomem(err);
 	p = mmap(NULL, lanes_size(in), PROT_READ | PROT_WRITE, MAP_SHARED, in->memfd, 0);
-	if (p == MAP_FAILED)
+	if (p == MAP_FAILED) {
+		free(users);
 		return err_sys(err, -errno, "cannot map a mailbox");
+	}
+	*users = 1;
 	t->mailbox = (struct mailbox){
+		.users = users,
 		.local = p,
 		.remote = in->map + CPX_PAGE_SIZE,
 		.nlanes = NLANES,
@@ -479,8 +487,7 @@ static void close_lane(struct tracee *t)
 	if (!t->mailbox.local)
 		return;
 	lane_retire(mailbox_lane(&t->mailbox, 0));
-	munmap(t->mailbox.local, t->mailbox.size);
-	t->mailbox = (struct mailbox){0};
+	mailbox_release(&t->mailbox);
 	close(t->inject->memfd);
 	t->inject->memfd = -1;
 }

@@ -181,6 +181,21 @@ static bool robust_del(struct robust *r, const struct robust_list *node)
 	return true;
 }
 
+struct mailbox mailbox_share(const struct mailbox *m)
+{
+	++*m->users;
+	return *m;
+}
+
+void mailbox_release(struct mailbox *m)
+{
+	if (m->local && !--*m->users) {
+		munmap(m->local, m->size);
+		free(m->users);
+	}
+	*m = (struct mailbox){0};
+}
+
 struct lane *mailbox_lane(const struct mailbox *m, size_t i)
 {
 	return (struct lane *)(m->local + i * LANE_SIZE);

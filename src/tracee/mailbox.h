@@ -98,7 +98,13 @@ struct mailbox {
 	uint64_t remote; /* where it is in the task(s) */
 	size_t nlanes;
 	size_t size;
+	unsigned *users; /* of `local`: the injection, a twin; owned by all of them */
 };
+
+/* Another user of the memory of m. */
+struct mailbox mailbox_share(const struct mailbox *m);
+/* One user less. */
+void mailbox_release(struct mailbox *m);
 
 struct lane *mailbox_lane(const struct mailbox *m, size_t i);
 uint64_t mailbox_lane_remote(const struct mailbox *m, size_t i);

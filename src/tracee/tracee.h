@@ -61,6 +61,8 @@ struct tracee {
 	struct tracee_thread *thread; /* leader first */
 	size_t nthreads;
 	struct tracee *mm_owner; /* the tracee (itself or an earlier one) that has the same mm */
+	/* Signals that were pending for it or its speaker when that had been asked for all else; ~0: not known. */
+	uint64_t pending_last;
 	struct mailbox mailbox;	 /* only in the mm_owner, while injected. lane 0: host thread,
 				  * lane 1: twin's midwife, lane 2: twin */
 	/* Private to src/tracee. */

@@ -43,17 +43,12 @@ static int check_adopters(struct tracee *t, struct err *err)
 	return 0;
 }
 
-/* Our own view of the lanes, which outlives the injection. */
-static int map_lanes(struct tracee *t, struct twin *w, struct err *err)
+/* Our view of the lanes outlives the injection. */
+static int share_lanes(struct tracee *t, struct twin *w, struct err *err)
 {
-	void *p = mmap(NULL, t->mailbox.size, PROT_READ | PROT_WRITE, MAP_SHARED, t->inject->memfd,
-		       0);
 	int r;
 
-	if (p == MAP_FAILED)
-		return err_sys(err, -errno, "cannot map the twin's mailbox");
-	w->mailbox = t->mailbox;
-	w->mailbox.local = p;
+	w->mailbox = mailbox_share(&t->mailbox);
 	r = lane_init(mailbox_lane(&w->mailbox, LANE_TWIN), err);
 	if (r)
 		return r;
@@ -156,7 +151,7 @@ static int conceive(struct birth *b, struct err *err)
 	if (!b->w)
 		return err_nomem(err);
 	b->w->pidfd = -1;
-	r = map_lanes(b->t, b->w, err);
+	r = share_lanes(b->t, b->w, err);
 	if (r == 0)
 		r = post_midwife(b->w, err);
 	return r ? r : post_host(b, err);
@@ -350,7 +345,7 @@ void twin_free(struct twin *w)
 	if (w->mailbox.local) {
 		end_lane(w, LANE_TWIN);
 		end_lane(w, LANE_HELPER); /* or the midwife's, of a twin that was not born */
-		munmap(w->mailbox.local, w->mailbox.size);
+		mailbox_release(&w->mailbox);
 	}
 	if (w->pidfd >= 0)
 		close(w->pidfd);
