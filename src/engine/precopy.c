@@ -346,7 +346,7 @@ bool precopy_watches(const void *precopy, pid_t pid, uint64_t start, uint64_t en
 {
 	const struct track *t = track_of(precopy, pid);
 
-	return t && track_watches(t, start, end);
+	return t && track_owns(t, start, end);
 }
 
 /* ---- the end ---- */

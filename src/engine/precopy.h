@@ -42,7 +42,7 @@ void precopy_release(struct precopy *p);
  * kernel ends it. */
 void precopy_end_tracks(struct track **track, size_t n, pid_t root, bool no_children);
 
-/* Is this mapping watched by us? (dump_ctx.is_watched) */
+/* Is this mapping, which somebody watches, watched by us? The tree must be frozen. (dump_ctx.is_watched) */
 bool precopy_watches(const void *precopy, pid_t pid, uint64_t start, uint64_t end);
 
 #endif

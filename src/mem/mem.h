@@ -149,8 +149,10 @@ uint64_t track_taken_bytes(const struct track *t);
 /* Writes what was taken, and what is as before. */
 int track_write(struct track *t, struct pageout *p, const Cpx__Mm *mm, bool has_children,
 		struct err *err);
-/* Does it watch any of [start, end)? */
+/* Did it watch any of [start, end) at the last stop? */
 bool track_watches(const struct track *t, uint64_t start, uint64_t end);
+/* Of a whole mapping, while frozen, that is watched by somebody: by it? */
+bool track_owns(const struct track *t, uint64_t start, uint64_t end);
 uint32_t track_early(const struct track *t);
 pid_t track_pid(const struct track *t);
 /* The end, in two steps, so that the task need not wait for the kernel to walk over all its pages: while it runs, and

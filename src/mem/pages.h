@@ -235,7 +235,7 @@ struct track {
 	uint32_t early;
 	int dir, pagemap_fd, mem_fd; /* of /proc/PID */
 	int uffd;
-	bool sees_holes, keeps_marks; /* what the kernel can do: trackhole.c */
+	bool sees_holes; /* what the kernel can do: trackhole.c */
 	struct page_ranges span;  /* what is watched */
 	struct page_ranges dirty; /* changed before it was protected last; not stored yet */
 	bool is_relaxed;	  /* track_relax() has been through */
@@ -252,6 +252,9 @@ struct track {
 int track_find_open(const struct track *t, uint64_t start, uint64_t end, struct page_ranges *out,
 		    struct err *err);
 
+bool track_may_watch(const struct proc_vma *v);
+/* A whole mapping, while frozen. False: it cannot be watched. */
+bool track_register(const struct track *t, uint64_t start, uint64_t end);
 int track_open(struct track *t, struct err *err); /* its files in /proc */
 /* Protects ->open, while frozen. */
 int track_protect_open(struct track *t, struct err *err);
@@ -263,13 +266,10 @@ bool track_sees_holes(void);
 /* To out: what of [start, end) is in open, and what has no page table. -EPERM, without words: not all of it is watched. */
 int track_add_holes(const struct track *t, uint64_t start, uint64_t end, const struct page_ranges *open,
 		    struct page_ranges *out, struct err *err);
-/* Does mremap(2) leave marks of a protection that is no more? */
-bool track_keeps_marks(void);
-/* Of what has just been registered. */
-void track_clear_marks(const struct track *t, uint64_t start, uint64_t end);
-
 /* ---- trackend.c ---- */
 
+/* All that is protected in the range. -EPERM: not all of it is watched. */
+int track_unprotect(const struct track *t, uint64_t start, uint64_t end);
 void track_pause(void); /* lets those in who wait for the mmap_lock of the task */
 
 /* ---- twinlink.c ---- */

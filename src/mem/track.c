@@ -9,8 +9,8 @@
  * task gives back (MADV_DONTNEED) leaves a mark that looks like a page that is still there
  * (mm/memory.c, zap_install_uffd_wp_if_needed).
  *
- * Seen from the task: its mappings are the same, but one that grows, or gets a neighbour, while it is
- * watched may stay two where it would have become one. The kernel's writes through pages that it
+ * Seen from the task: its mappings are the same, but one that grows, or gets a neighbour, while it
+ * is watched may stay two where it would have become one. The kernel's writes through pages that it
  * looked up before they were protected are not seen: see track_mark().
  */
 #include "mem/pages.h"
@@ -35,24 +35,21 @@
 
 /* ---- what is watched ---- */
 
-static bool is_watchable(const struct proc_vma *v)
+bool track_may_watch(const struct proc_vma *v)
 {
 	return !v->is_shared && !vma_is_special(v) &&
 	       (!v->ino || (!v->is_deleted && !strcmp(v->path, "/dev/zero")));
 }
 
 /* What cannot be watched is left out: a userfaultfd of its own is there, or the kernel will not. */
-static bool watch(const struct track *t, uint64_t start, uint64_t end)
+bool track_register(const struct track *t, uint64_t start, uint64_t end)
 {
 	struct uffdio_register reg = {
 		.range = {start, end - start},
 		.mode = UFFDIO_REGISTER_MODE_WP,
 	};
 
-	if (ioctl(t->uffd, UFFDIO_REGISTER, &reg) < 0)
-		return false;
-	track_clear_marks(t, start, end);
-	return true;
+	return ioctl(t->uffd, UFFDIO_REGISTER, &reg) == 0;
 }
 
 static bool overlaps(const struct page_ranges *p, uint64_t start, uint64_t end)
@@ -62,16 +59,50 @@ static bool overlaps(const struct page_ranges *p, uint64_t start, uint64_t end)
 	return r && r->addr < end;
 }
 
-static bool covers(const struct page_ranges *p, uint64_t start, uint64_t end)
-{
-	const struct page_range *r = page_range_at(p, start);
-
-	return r && r->addr <= start && end <= r->addr + r->len;
-}
-
 bool track_watches(const struct track *t, uint64_t start, uint64_t end)
 {
 	return overlaps(&t->span, start, end);
+}
+
+/* What has grown, and parts of it, may lie outside of what was seen at the last stop. */
+bool track_owns(const struct track *t, uint64_t start, uint64_t end)
+{
+	return track_watches(t, start, end) || track_register(t, start, end);
+}
+
+/* By anybody who could: see track_new(). */
+static bool is_watched(const struct track *t, uint64_t start)
+{
+	struct page_ranges open = {0};
+	int r = track_find_open(t, start, start + CPX_PAGE_SIZE, &open, NULL);
+
+	page_ranges_release(&open);
+	return r == 0;
+}
+
+/*
+ * Pages that are moved back to where they came from, next to those that have stayed, make the
+ * kernel forget that these are watched, but not that they are protected (mm/userfaultfd.c,
+ * mremap_userfaultfd_prep: of the whole mapping that they have become one with). Such a page looks
+ * protected, and may be written to without a fault. So what is watched anew is unprotected first,
+ * and nothing is known of it.
+ */
+static int watch_anew(struct track *t, const struct proc_vma *v, struct err *err)
+{
+	if (!track_register(t, v->start, v->end) || track_unprotect(t, v->start, v->end) < 0)
+		return 0;
+	if (page_known_set(&t->known, v->start, v->end - v->start, PAGE_UNKNOWN) < 0 ||
+	    page_ranges_add(&t->span, v->start, v->end) < 0)
+		return err_nomem(err);
+	return 0;
+}
+
+static int watch_mapping(struct track *t, const struct proc_vma *v, bool was_watched,
+			 struct err *err)
+{
+	if (!was_watched || !is_watched(t, v->start))
+		return watch_anew(t, v, err);
+	return page_ranges_add(&t->span, v->start, v->end) < 0 ? err_nomem(err) : 0;
 }
 
 static int watch_mappings(struct track *t, const struct page_ranges *before, uint64_t least,
@@ -82,28 +113,25 @@ static int watch_mappings(struct track *t, const struct page_ranges *before, uin
 
 	for (size_t i = 0; i < maps.n && r == 0; i++) {
 		const struct proc_vma *v = &maps.vma[i];
+		bool was_watched = overlaps(before, v->start, v->end);
 
-		if (!is_watchable(v))
-			continue;
-		if (!overlaps(before, v->start, v->end) && v->end - v->start < least)
-			continue;
-		if ((covers(before, v->start, v->end) || watch(t, v->start, v->end)) &&
-		    page_ranges_add(&t->span, v->start, v->end) < 0)
-			r = err_nomem(err);
+		if (track_may_watch(v) && (was_watched || v->end - v->start >= least))
+			r = watch_mapping(t, v, was_watched, err);
 	}
 	proc_vmas_release(&maps);
 	return r;
 }
 
-/* Only while frozen: a mapping that grew just then would be watched in part, and so be two, which mremap(2)
- * does not take. */
+/* Only while frozen: a mapping that grew just then would be watched in part, and so be two, which
+ * mremap(2) does not take. */
 int track_watch_new(struct track *t, struct err *err)
 {
 	struct page_ranges before = t->span;
-	int r;
+	int r = track_open(t, err);
 
 	t->span = (struct page_ranges){0};
-	r = watch_mappings(t, &before, WORTHWHILE, err);
+	if (r == 0)
+		r = watch_mappings(t, &before, WORTHWHILE, err);
 	page_ranges_release(&before);
 	return r;
 }
@@ -131,6 +159,8 @@ static int begin(struct track *t, struct err *err)
 	if (ioctl(t->uffd, UFFDIO_API, &api) < 0)
 		return err_sys(err, -errno, "the kernel does not track writes (userfaultfd)");
 	r = proc_open(-1, t->pid, 0, &t->dir, err);
+	if (r == 0)
+		r = track_open(t, err);
 	return r < 0 ? r : watch_mappings(t, &none, 0, err);
 }
 
@@ -145,7 +175,6 @@ int track_new(pid_t pid, int uffd, uint32_t early, struct track **ret, struct er
 	}
 	*t = (struct track){.pid = pid, .early = early, .uffd = uffd};
 	t->sees_holes = track_sees_holes();
-	t->keeps_marks = track_keeps_marks();
 	t->dir = t->pagemap_fd = t->mem_fd = -1;
 	r = begin(t, err);
 	if (r < 0) {
@@ -158,8 +187,9 @@ int track_new(pid_t pid, int uffd, uint32_t early, struct track **ret, struct er
 
 /* ---- what is open ---- */
 
-/* With these very arguments the kernel only looks at page table entries, no pages: a fortieth of the
- * time (fs/proc/task_mmu.c, pagemap_scan_pmd_entry). What is not populated is "written" as well. */
+/* With these very arguments the kernel only looks at page table entries, no pages: a fortieth of
+ * the time (fs/proc/task_mmu.c, pagemap_scan_pmd_entry). What is not populated is "written" as
+ * well. */
 static struct pm_scan_arg open_args(uint64_t start, uint64_t end, struct page_region *vec)
 {
 	return (struct pm_scan_arg){
@@ -256,8 +286,7 @@ static long protect_call(const struct track *t, uint64_t unwanted, struct page_r
 }
 
 /* A kernel without guard pages does not know their category. */
-static long protect_some(const struct track *t, struct page_region *region,
-			 struct pm_scan_arg *arg)
+static long protect_some(const struct track *t, struct page_region *region, struct pm_scan_arg *arg)
 {
 	long n = protect_call(t, UNWANTED | PAGE_IS_GUARD, region, arg);
 

@@ -42,7 +42,7 @@ static void unprotect(const struct track *t, uint64_t start, uint64_t end)
 }
 
 /* All that is not open. -EPERM: it is not ours, or only a part of it. */
-static int relax(const struct track *t, uint64_t start, uint64_t end)
+int track_unprotect(const struct track *t, uint64_t start, uint64_t end)
 {
 	struct page_ranges open = {0};
 	int r = track_find_open(t, start, end, &open, NULL);
@@ -65,7 +65,8 @@ static int for_all(struct track *t, void (*fn)(const struct track *t, uint64_t s
 	if (r == 0)
 		r = proc_maps(t->dir, &maps, NULL);
 	for (size_t i = 0; i < maps.n && r == 0; i++)
-		if (track_watches(t, maps.vma[i].start, maps.vma[i].end))
+		if (track_may_watch(&maps.vma[i]) &&
+		    track_watches(t, maps.vma[i].start, maps.vma[i].end))
 			fn(t, maps.vma[i].start, maps.vma[i].end);
 	proc_vmas_release(&maps);
 	return r;
@@ -74,7 +75,7 @@ static int for_all(struct track *t, void (*fn)(const struct track *t, uint64_t s
 /* A mapping that changes just then is left for the stop. */
 static void relax_mapping(const struct track *t, uint64_t start, uint64_t end)
 {
-	relax(t, start, end);
+	track_unprotect(t, start, end);
 }
 
 void track_relax(struct track *t)
@@ -82,6 +83,7 @@ void track_relax(struct track *t)
 	t->is_relaxed = for_all(t, relax_mapping) == 0;
 }
 
+/* What the kernel has forgotten to be watched may be protected still: see track.c. */
 static void let_go(const struct track *t, uint64_t start, uint64_t end)
 {
 	struct uffdio_register reg = {
@@ -89,7 +91,7 @@ static void let_go(const struct track *t, uint64_t start, uint64_t end)
 		.mode = UFFDIO_REGISTER_MODE_MISSING,
 	};
 
-	if (relax(t, start, end) == 0)
+	if (track_register(t, start, end) && track_unprotect(t, start, end) == 0)
 		ioctl(t->uffd, UFFDIO_REGISTER, &reg);
 }
 

@@ -8,9 +8,6 @@
  * (MADV_DONTNEED), or pages moved away by mremap(2), would be taken for unchanged. There the kernel
  * is asked once more for a page of each page table; to ask it for what is populated of all pages
  * takes four times as long.
- *
- * Before Linux 6.13 mremap(2) lets a page that moves keep its mark of a protection that does not
- * hold any more.
  */
 #include "mem/pages.h"
 
@@ -21,7 +18,6 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/utsname.h>
 
 #define TABLE (2UL << 20) /* what one page table is for */
 
@@ -70,24 +66,6 @@ bool track_sees_holes(void)
 	ret = reports_holes((uintptr_t)p);
 	munmap(p, 2 * TABLE);
 	return ret;
-}
-
-bool track_keeps_marks(void)
-{
-	unsigned major = 0, minor = 0;
-	struct utsname u;
-
-	if (uname(&u) < 0 || sscanf(u.release, "%u.%u", &major, &minor) != 2)
-		return true;
-	return major < 6 || (major == 6 && minor < 13) || is_denied("mremap_marks");
-}
-
-void track_clear_marks(const struct track *t, uint64_t start, uint64_t end)
-{
-	struct uffdio_writeprotect wp = {.range = {start, end - start}};
-
-	if (t->keeps_marks)
-		ioctl(t->uffd, UFFDIO_WRITEPROTECT, &wp);
 }
 
 /* ---- what has no page table ---- */

@@ -243,7 +243,8 @@ static int collect_vma(struct collector *k, struct proc_vma *v, struct err *err)
 	}
 	if (uring_is_map(v) || aio_is_map(v))
 		return collect_ring(k, v, err);
-	if (k->c->is_watched && k->c->is_watched(k->c->watcher, k->t->pid, v->start, v->end))
+	if (k->c->is_watched && v->vm_flags & PVM_UFFD_WP &&
+	    k->c->is_watched(k->c->watcher, k->t->pid, v->start, v->end))
 		v->vm_flags &= ~(uint64_t)PVM_UFFD_WP;
 	why = obstacle(v, buf, sizeof(buf));
 	if (why)

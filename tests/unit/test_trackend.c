@@ -290,6 +290,73 @@ static void test_end_changed(void **state)
 	assert_nothing_left(c, before);
 }
 
+/* ---- what the kernel forgets ---- */
+
+static int move_away(uint8_t *p)
+{
+	void *to = p + (PAGES + 500) * P;
+
+	munmap(to, 1000 * P);
+	return mremap(p + 1000 * P, 1000 * P, 1000 * P, MREMAP_MAYMOVE | MREMAP_FIXED, to) != to;
+}
+
+static int move_back(uint8_t *p)
+{
+	uint8_t *from = p + (PAGES + 500) * P;
+
+	return mremap(from, 1000 * P, 1000 * P, MREMAP_MAYMOVE | MREMAP_FIXED, p + 1000 * P) !=
+	       p + 1000 * P;
+}
+
+static enum page_state state_of(const struct child *c, const struct track *t, size_t page)
+{
+	uint64_t addr = (uintptr_t)c->p + page * P, next;
+
+	return page_known_get(&t->known, addr, addr + P, &next);
+}
+
+/* Is there a page of which it is said that it is as it was stored, though it was written to since?
+ */
+static bool errs(const struct child *c, struct track *t, size_t page)
+{
+	struct page_ranges open = {0};
+	uint64_t addr = (uintptr_t)c->p + page * P, bytes;
+	struct err err = ERR_INIT;
+	int r;
+
+	assert_int_equal(track_open(t, &err), 0);
+	r = track_find_open(t, addr, addr + P, &open, &err);
+	bytes = open.bytes;
+	page_ranges_release(&open);
+	return r == 0 && !bytes && state_of(c, t, page) == PAGE_STORED;
+}
+
+/* Then the old neighbours, which are written to, are not watched any more, and protected still. */
+static void test_moved_back(void **state)
+{
+	const struct child *c = *state;
+	struct err err = ERR_INIT;
+	struct track *t = begin(c);
+
+	mark(t);
+	assert_int_equal(let(c, move_away), 0);
+	assert_int_equal(track_watch_new(t, &err), 0);
+	mark(t);
+	page_known_set(&t->known, (uintptr_t)c->p, PAGES * P, PAGE_STORED);
+	assert_true(errs(c, t, 5)); /* rightly, so far */
+	assert_int_equal(let(c, move_back), 0);
+	let(c, change_a_few);
+	assert_false(errs(c, t, 5));
+	assert_int_equal(track_watch_new(t, &err), 0);
+	assert_false(errs(c, t, 5));
+	/* And what is written to from now on is seen. */
+	mark(t);
+	page_known_set(&t->known, (uintptr_t)c->p, PAGES * P, PAGE_STORED);
+	let(c, change_a_few);
+	assert_false(errs(c, t, 5));
+	track_free(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -297,6 +364,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_end, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_end_at_once, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_end_changed, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_moved_back, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests_name("trackend", tests, NULL, NULL);
