@@ -15,7 +15,7 @@ import precopy
 import procs
 from sandbox import Fail
 
-DUMPS = int(os.environ.get("CPX_DUMPS", "4"))
+DUMPS = int(os.environ.get("CPX_DUMPS", "3"))
 
 
 def start(seed):
