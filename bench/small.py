@@ -23,6 +23,10 @@ class Small(Case):
     def workload(self):
         return self.small if self.quick else self.full
 
+    def regrow(self):
+        """The arguments of the primitive of a restore of many; None: it is compared with starting a program."""
+        return None
+
     def round(self):
         self.note("nothing", self.tools.nothing())
         self.target.do(TOUCH)
@@ -30,16 +34,20 @@ class Small(Case):
         self.note("bare", fork + self.tools.stop(self.target))
         self.dump("dump")
         self.note("image", self.tools.size_mib("image"))
+        if self.regrow():
+            self.target.end()
+            self.note("regrow", self.tools.regrow(*self.regrow()))
         self.restore("restore")
         self.tools.remove("image")
         self.criu_round()
 
     def rows(self):
         spawn, fork = ("nothing", "fork+exec+exit"), ("bare", "ptrace, fork()")
+        regrow = ("regrow", "clone+fill+ptrace") if self.regrow() else spawn
         rows = [Row("freeze (frozen_us)", "dump_frozen", "ms", *fork, self.freeze_bar),
                 Row("freeze seen inside", "dump_gap", "ms", *fork, self.freeze_bar),
                 Row("dump wall", "dump_wall", "ms", *spawn, self.dump_bar),
-                Row("restore wall", "restore_wall", "ms", *spawn, self.restore_bar),
+                Row("restore wall", "restore_wall", "ms", *regrow, self.restore_bar),
                 Row("image", "image", "MiB")]
         if self.tools.criu:
             rows += [Row("CRIU freeze seen inside", "criu_dump_gap", "ms", *fork),
@@ -60,16 +68,23 @@ class Tasks(Small):
     freeze_bar, restore_bar = at_most(60), at_most(150)
     needs, spare = 1200 * MIB, 800 * MIB
 
+    def regrow(self):
+        return self.tools.path("image"), self.workload()["tasks"], self.workload()["mib"], self.tools.cpus
+
 
 class Threads(Small):
     name, words, repeat = "threads", "{threads} threads", 2
     full, small = {"threads": 200}, {"threads": 20}
     freeze_bar, restore_bar = at_most(10), at_most(15)
 
+    def regrow(self):
+        return "-", self.workload()["threads"]
+
 
 class Threads2000(Small):
     name, words = "threads2000", "{threads:,} threads"
     full, small = {"threads": 2000}, {"threads": 100}
+    regrow = Threads.regrow
 
 
 class Maps(Small):

@@ -15,6 +15,7 @@ CFLAGS = ["-std=gnu17", "-O2", "-D_GNU_SOURCE"]
 PROGRAMS = {"workload": ["workload.c", "content.c", "-llz4", "-pthread"],
             "fill": ["fill.c", "-pthread"],
             "stop": ["stop.c"],
+            "regrow": ["regrow.c", "-pthread"],
             "nothing": ["nothing.c", "-static", "-nostdlib", "-fno-stack-protector"]}
 
 
@@ -125,6 +126,10 @@ class Tools:
     def stop(self, target):
         """Every thread stopped, its registers read, let go of: ms."""
         return int(self.timed(self.path("stop"), target.pid)[1]) / 1e6
+
+    def regrow(self, *what):
+        """Tasks or threads cloned with chosen numbers, filled, and given registers, by one program: ms."""
+        return int(self.timed(self.path("regrow"), *what)[1].split()[3]) / 1e6
 
     # ---- cpx ----
 

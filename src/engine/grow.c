@@ -20,6 +20,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -364,8 +365,36 @@ static int grow_ended_sessions(struct rtree *rt, struct rtask *t, struct err *er
 	return r;
 }
 
-/* The children of one whose memory stands; they do not run before they are given theirs. */
-static int grow_family(struct rtree *rt, struct rtask *t, struct err *err)
+static int advise_hidden(struct remote *r, struct rtask *t, int advice, struct err *err)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < t->hidden.n && ret == 0; i++)
+		ret = REMOTE_CALL(r, "hide memory from its children", err, SYS_madvise, t->hidden.r[i].addr,
+				  t->hidden.r[i].len, advice);
+	return ret;
+}
+
+static int hide(struct remote *r, struct rtask *t, struct err *err)
+{
+	return advise_hidden(r, t, MADV_DONTFORK, err);
+}
+
+/* What is really not to be inherited is marked so again when all are cloned: layout_finish(). */
+static int unhide(struct remote *r, struct rtask *t, struct err *err)
+{
+	return advise_hidden(r, t, MADV_DOFORK, err);
+}
+
+static bool has_children(const struct rtree *rt, const struct rtask *t)
+{
+	for (size_t i = 0; i < rt->image->ntasks; i++)
+		if (is_child(rt->image->task[i], t))
+			return true;
+	return false;
+}
+
+static int grow_all_children(struct rtree *rt, struct rtask *t, struct err *err)
 {
 	bool leads = t->msg->sid == t->msg->pid;
 	int r = 0;
@@ -377,6 +406,21 @@ static int grow_family(struct rtree *rt, struct rtask *t, struct err *err)
 	if (r == 0)
 		r = grow_children(rt, t, t, t->sid, true, err);
 	return r < 0 ? r : grow_ended_sessions(rt, t, err);
+}
+
+/* The children of one whose memory stands; they do not run before they are given theirs. */
+static int grow_family(struct rtree *rt, struct rtask *t, struct err *err)
+{
+	bool has_any = has_children(rt, t);
+	int r = has_any && t->mm ? keep_choose_hidden(rt, t, err) : 0;
+
+	if (r == 0 && t->hidden.n)
+		r = remote_each(rt, &t, 1, hide, NULL, err);
+	if (r == 0)
+		r = grow_all_children(rt, t, err);
+	if (r == 0 && t->hidden.n)
+		r = remote_each(rt, &t, 1, unhide, NULL, err);
+	return r;
 }
 
 /* Detached, or in a PID namespace of its own, the tree must not hang on our session: the root begins one

@@ -97,18 +97,78 @@ static bool is_worthwhile(const Cpx__Mm *mm, const struct page_range *r, const s
 	return v->kind != CPX__VMA__KIND__ANON || v->grows_down || c->inherits || !c->stores;
 }
 
-static int drop_worthless(const struct image *im, const Cpx__Mm *mm, struct page_ranges *kept)
+static bool is_hidden(const struct rtask *parent, uint64_t addr)
+{
+	const struct page_range *r = page_range_at(&parent->hidden, addr);
+
+	return r && r->addr <= addr;
+}
+
+static int drop_worthless(const struct image *im, const struct rtask *t, struct page_ranges *kept)
 {
 	_cleanup_free_ struct content *content = calloc(kept->n + 1, sizeof(*content));
 	size_t n = 0;
 
 	if (!content)
 		return -ENOMEM;
-	note_content(im, mm->id, kept, content);
+	note_content(im, t->mm->id, kept, content);
 	for (size_t i = 0; i < kept->n; i++)
-		if (is_worthwhile(mm, &kept->r[i], &content[i]))
+		if (!is_hidden(t->parent, kept->r[i].addr) && is_worthwhile(t->mm, &kept->r[i], &content[i]))
 			kept->r[n++] = kept->r[i];
 	kept->n = n;
+	return 0;
+}
+
+/* ---- what need not even be cloned --------------------------------------------------------------- */
+
+#define HIDE_WORTH (256UL << 10) /* populated bytes of a mapping */
+
+static uint64_t populated(const struct page_ranges *pages, vma_t v)
+{
+	const struct page_range *r = page_range_at(pages, v->start);
+	uint64_t sum = 0;
+
+	for (; r && r < pages->r + pages->n && r->addr < v->end; r++)
+		sum += MIN(r->addr + r->len, v->end) - MAX(r->addr, v->start);
+	return sum;
+}
+
+static int add_candidates(const struct rtask *t, struct page_ranges *to)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < t->mm->n_vma && r == 0; i++) {
+		vma_t v = t->mm->vma[i];
+
+		if (v->kind == CPX__VMA__KIND__ANON && !v->grows_down &&
+		    populated(&t->mm_owner->pages, v) >= HIDE_WORTH)
+			r = keep(to, v->start, v->end);
+	}
+	return r;
+}
+
+/* Of those, what a child inherits pages of. */
+static void note_children(const struct image *im, const struct rtask *t, struct content *content)
+{
+	for (size_t i = 0; i < im->ntasks && t->hidden.n; i++)
+		if (im->task[i]->ppid == (uint32_t)t->pid && im->task[i]->mm != t->mm->id)
+			note_content(im, im->task[i]->mm, &t->hidden, content);
+}
+
+int keep_choose_hidden(const struct rtree *rt, struct rtask *t, struct err *err)
+{
+	_cleanup_free_ struct content *content = NULL;
+	size_t n = 0;
+
+	if (rt->stream)
+		return 0;
+	if (add_candidates(t, &t->hidden) < 0 || !(content = calloc(t->hidden.n + 1, sizeof(*content))))
+		return err_nomem(err);
+	note_children(rt->image, t, content);
+	for (size_t i = 0; i < t->hidden.n; i++)
+		if (!content[i].inherits)
+			t->hidden.r[n++] = t->hidden.r[i];
+	t->hidden.n = n;
 	return 0;
 }
 
@@ -131,7 +191,7 @@ int keep_mappings(const struct rtree *rt, struct rtask *t, const Cpx__Mm *old, s
 	int r = old ? find_kept(old, t->mm, &t->kept) : keep_stock(rt, &t->kept);
 
 	if (r == 0 && old && !rt->stream)
-		r = drop_worthless(rt->image, t->mm, &t->kept);
+		r = drop_worthless(rt->image, t, &t->kept);
 	return r < 0 ? err_nomem(err) : 0;
 }
 

@@ -110,6 +110,7 @@ static void rtask_free(struct rtask *t)
 		close(t->uffd);
 	page_ranges_release(&t->pages);
 	page_ranges_release(&t->kept);
+	page_ranges_release(&t->hidden);
 	free(t->special);
 	free(t->thread);
 	free(t);

@@ -49,6 +49,7 @@ struct rtask {
 	pid_t sid, pgid; /* now, the same way */
 	struct page_ranges pages; /* populated private pages of the mm, ascending (owner only) */
 	struct page_ranges kept;  /* what layout_apply() kept of its parent's mappings */
+	struct page_ranges hidden; /* mappings that its children were not cloned with */
 	struct special *special;  /* vvar and vdso mappings, where they are now */
 	size_t nspecials;
 	int mem_fd, uffd;
@@ -159,6 +160,8 @@ int layout_finish(struct rtree *rt, struct rtask *const *task, size_t n, struct 
 
 /* keep.c: chooses t->kept. old: the mappings that it was cloned with; NULL: those of the coordinator. */
 int keep_mappings(const struct rtree *rt, struct rtask *t, const Cpx__Mm *old, struct err *err);
+/* Chooses t->hidden, when its memory stands: what none of its children shares, and would only cost them. */
+int keep_choose_hidden(const struct rtree *rt, struct rtask *t, struct err *err);
 /* Is the page at addr in an anonymous mapping that was made for t (not kept from its parent)? Lowers
  * *end to where the answer changes within the mapping. */
 bool keep_is_fresh(const struct rtask *t, uint64_t addr, uint64_t *end);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What a child has made of the memory that it was forked with: written to all of it, dropped all of it,
- * some of both; and its own child, which shares that with it and not with its parent.
+ * some of both; and its own child, which shares that with it and not with its parent. Who is forked
+ * afterwards inherits all but what MADV_DONTFORK keeps back.
  */
 #include "subject.h"
 
 #define SIZE (3UL << 20)
 #define HALF (SIZE / 2)
 
-enum { REWRITTEN, DROPPED, MIXED, SHARED, MAPS };
+enum { REWRITTEN, DROPPED, MIXED, SHARED, OWN, MAPS };
 static char *map[MAPS];
 
 static void check_zero(const char *p, size_t len, const char *what)
@@ -60,6 +61,17 @@ static int child(void *arg)
 	return 0;
 }
 
+static int late_child(void *arg)
+{
+	unsigned char vec;
+
+	for (int i = 0; i < OWN; i++)
+		CHECK(subject_is_pattern(map[i] + 4096, SIZE - 4096, i), "mapping %d of a late child", i);
+	CHECK(mincore(map[OWN], 4096, &vec) < 0 && errno == ENOMEM, "what is not for children");
+	subject_child_ready();
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	pid_t pid;
@@ -72,6 +84,7 @@ int main(int argc, char **argv)
 		map[i][0] = i;
 		subject_pattern(map[i] + 4096, SIZE - 4096, i);
 	}
+	MUST(madvise(map[OWN], SIZE, MADV_DONTFORK));
 	pid = subject_fork(child, NULL);
 	subject_ready();
 	subject_wait();
@@ -79,5 +92,6 @@ int main(int argc, char **argv)
 		CHECK(map[i][0] == i && subject_is_pattern(map[i] + 4096, SIZE - 4096, i),
 		      "mapping %d of the parent", i);
 	subject_join(pid);
+	subject_join(subject_fork(late_child, NULL));
 	subject_pass();
 }
