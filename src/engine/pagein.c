@@ -21,7 +21,7 @@
 #include <sys/uio.h>
 
 #define UFFD_WORTH (1UL << 20) /* bytes from which a userfaultfd pays */
-#define WORKERS_WORTH (4UL << 20)
+#define WORKERS_WORTH (1UL << 20)
 
 /* ---- one chunk ------------------------------------------------------------------------------ */
 

@@ -98,12 +98,15 @@ static bool is_zombie(pid_t pid)
 	       s.state == 'Z';
 }
 
+static bool is_there(pid_t pid)
+{
+	return kill(pid, 0) == 0 || errno == EPERM;
+}
+
+/* As a task or thread (kill(2) does not tell them apart), or as a group: /proc would have to look up each. */
 bool plan_is_pid_seen(pid_t pid)
 {
-	char path[32];
-
-	snprintf(path, sizeof(path), "/proc/%d", pid);
-	return access(path, F_OK) == 0 || kill(-pid, 0) == 0 || errno == EPERM;
+	return is_there(pid) || is_there(-pid);
 }
 
 static bool is_taken(pid_t pid, int *patience_ms)
