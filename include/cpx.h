@@ -46,10 +46,15 @@ struct cpx_result {
 	uint64_t pages, zero_pages, shared_pages; /* stored, left out as zero, left out as shared copy-on-write with the parent */
 	uint64_t before_pages; /* left out because the parent image has them */
 	unsigned tasks, threads;
-	char freeze_mode[16]; /* "twin", "precopy", or "frozen" (written while frozen) */
+	char freeze_mode[16]; /* "twin", "precopy", "tracked" (what had changed was copied), or "frozen" (written while frozen) */
 	char freeze_reason[128]; /* why not a twin, or no pre-copy */
+	bool is_delta; /* has a parent */
+	char changes[16]; /* how it was found what has changed since the parent image: "tracking", "comparing", "both"; empty: there is none */
+	char changes_reason[128]; /* of cpx_dump_every(): why not all by tracking */
 	unsigned rounds; /* of a pre-copy, 0: none */
 	uint64_t round_frozen_us; /* the longest stop before the freeze, for a round */
+	unsigned images; /* cpx_dump_every(): that were made ... */
+	char ended[128]; /* ... and why no more were; empty: they are all */
 	/* restore */
 	pid_t pid; /* of the root, as the caller sees it */
 	bool new_pid_namespace, new_user_namespace, new_time_namespace;
@@ -100,6 +105,21 @@ struct cpx_dump_options {
 	struct cpx_progress progress;
 };
 int cpx_dump(const struct cpx_dump_options *o, struct cpx_result *r);
+
+/* An image every so often. Between two of them the tree is watched, so that an image after the first one is a delta: it has
+ * what was written to since the one before, which is its parent. */
+struct cpx_every_options {
+	struct cpx_dump_options dump; /* output: a file, that of the first image; the next ones are FILE.1, FILE.2 ... */
+	uint64_t every_ms; /* from the beginning of one to that of the next; what takes longer leaves out some */
+	unsigned count;	   /* images that are made; 0: until a signal or the end of the tree */
+	/* After each one that was made; after the first, also for those that were refused or have failed. May be NULL. */
+	void (*each)(void *data, const char *file, const struct cpx_result *r);
+	void *data;
+};
+/* Returns when all are made, when the root of the tree has ended or a signal (SIGINT, SIGTERM, SIGHUP) has come. The
+ * outcome is that of the last image that was tried, or CPX_FAILED if a signal comes before count. The first image must
+ * be made: if it is not, r is what became of it. Later ones that fail are tried again at the next time. */
+int cpx_dump_every(const struct cpx_every_options *o, struct cpx_result *r);
 
 struct cpx_restore_options {
 	const char *input; /* file, or "-": in_fd */

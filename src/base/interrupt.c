@@ -17,10 +17,15 @@ static void note_signal(int signo)
 void interrupt_catch(struct interrupt *i)
 {
 	struct sigaction sa = {.sa_handler = note_signal}; /* no SA_RESTART: waits shall end */
+	bool is_nested = false;
 
-	interrupted_by = 0;
 	for (size_t n = 0; n < INTERRUPT_SIGNALS; n++) {
 		sigaction(interrupt_signal[n], NULL, &i->old[n]);
+		is_nested |= i->old[n].sa_handler == note_signal;
+	}
+	if (!is_nested)
+		interrupted_by = 0;
+	for (size_t n = 0; n < INTERRUPT_SIGNALS; n++) {
 		if (i->old[n].sa_handler != SIG_IGN)
 			sigaction(interrupt_signal[n], &sa, NULL);
 	}

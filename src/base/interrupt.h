@@ -16,7 +16,8 @@ struct interrupt {
 	struct sigaction old[INTERRUPT_SIGNALS];
 };
 
-/* Catches the signals (those that are ignored stay so) until interrupt_release(). */
+/* Catches the signals (those that are ignored stay so) until interrupt_release(). Within another one it
+ * knows what that has caught. */
 void interrupt_catch(struct interrupt *i);
 void interrupt_release(const struct interrupt *i);
 

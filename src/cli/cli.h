@@ -49,6 +49,8 @@ int cli_usage_error(const struct cli_command *c, const char *fmt, ...)
  * 1024). */
 int cli_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret);
 int cli_parse_size(const char *text, uint64_t *ret);
+/* Seconds, with a fraction and one of the letters s, m, h if need be. */
+int cli_parse_time(const char *text, uint64_t *ret_ms);
 int cli_parse_pid(const char *text, pid_t *ret);
 /* -j: 0, or -1 after a usage error. */
 int cli_set_jobs(const struct cli_command *c, unsigned *ret, const char *text);

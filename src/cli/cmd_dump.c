@@ -2,6 +2,7 @@
 /* cpx dump */
 #include "cli.h"
 
+#include <limits.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,6 +17,8 @@ enum {
 	KEY_UNIX,
 	KEY_PRECOPY,
 	KEY_PARENT,
+	KEY_EVERY,
+	KEY_COUNT,
 };
 
 enum { DEFAULT_ROUNDS = 8, MAX_ROUNDS = 100 };
@@ -25,6 +28,9 @@ static const struct cli_option option[] = {
 	 "write the image there, '-': to standard output (default: PID.cpx)"},
 	{KEY_PARENT, "parent", "IMAGE",
 	 "write only what has changed since this image of the tree was made"},
+	{KEY_EVERY, "every", "SECONDS",
+	 "go on making images, of what was written to since the one before: FILE.1, FILE.2 ..."},
+	{KEY_COUNT, "count", "N", "with --every: so many images in all"},
 	{KEY_KILL, "kill", NULL, "end the tree after a good image"},
 	{KEY_STOP, "stop", NULL, "leave the tree stopped"},
 	{KEY_NO_CHILDREN, "no-children", NULL, "take the one process alone"},
@@ -45,6 +51,8 @@ static const struct cli_option option[] = {
 struct options {
 	struct cpx_dump_options dump;
 	struct cli_pipes pipes;
+	uint64_t every_ms; /* 0: one image */
+	uint64_t count;
 };
 
 static int set_after(struct cpx_dump_options *o, enum cpx_after after)
@@ -86,6 +94,22 @@ static int set_limit_rate(struct cpx_dump_options *o, const char *text)
 	return -1;
 }
 
+static int set_every(struct options *o, const char *text)
+{
+	if (cli_parse_time(text, &o->every_ms) == 0 && o->every_ms > 0)
+		return 0;
+	cli_usage_error(&cmd_dump, "--every is a time such as 60, 0.5 or 10m, not '%s'", text);
+	return -1;
+}
+
+static int set_count(struct options *o, const char *text)
+{
+	if (cli_parse_number(text, 1, UINT_MAX, &o->count) == 0)
+		return 0;
+	cli_usage_error(&cmd_dump, "--count is a number of images, not '%s'", text);
+	return -1;
+}
+
 static int set(void *data, int key, const char *arg)
 {
 	struct options *all = data;
@@ -102,6 +126,10 @@ static int set(void *data, int key, const char *arg)
 	case KEY_PARENT:
 		o->parent = arg;
 		return 0;
+	case KEY_EVERY:
+		return set_every(all, arg);
+	case KEY_COUNT:
+		return set_count(all, arg);
 	case KEY_NO_CHILDREN:
 		o->no_children = true;
 		return 0;
@@ -138,6 +166,10 @@ static json_t *to_json(const struct cpx_result *r)
 	json_object_set_new(object, "shared_pages", json_integer(r->shared_pages));
 	json_object_set_new(object, "before_pages", json_integer(r->before_pages));
 	json_object_set_new(object, "freeze_mode", json_string(r->freeze_mode));
+	if (r->changes[0])
+		json_object_set_new(object, "changes", json_string(r->changes));
+	if (r->changes_reason[0])
+		json_object_set_new(object, "changes_reason", cli_json_text(r->changes_reason));
 	if (r->rounds) {
 		json_object_set_new(object, "rounds", json_integer(r->rounds));
 		json_object_set_new(object, "round_frozen_us", json_integer(r->round_frozen_us));
@@ -147,17 +179,98 @@ static json_t *to_json(const struct cpx_result *r)
 	return object;
 }
 
-static void print_summary(const struct cpx_result *r)
+static void print_summary(const char *file, const struct cpx_result *r)
 {
 	char memory[32], image[32];
 
 	fprintf(stderr,
-		"cpx: dumped %u task%s, %u thread%s, %s of memory into %s; frozen for %.1f ms of "
+		"cpx: %s%sdumped %u task%s, %u thread%s, %s of memory into %s; frozen for %.1f ms of "
 		"%.1f ms\n",
-		r->tasks, r->tasks == 1 ? "" : "s", r->threads, r->threads == 1 ? "" : "s",
+		file, *file ? ": " : "", r->tasks, r->tasks == 1 ? "" : "s", r->threads, r->threads == 1 ? "" : "s",
 		cli_format_bytes(r->memory_bytes, memory, sizeof(memory)),
 		cli_format_bytes(r->image_bytes, image, sizeof(image)), r->frozen_us / 1000.0,
 		r->wall_us / 1000.0);
+}
+
+/* ---- several ---- */
+
+struct several {
+	const struct cli_common *common;
+	struct cli_progress progress;
+	bool has_warned;
+	bool has_failed; /* to write to standard output */
+};
+
+static void warn_of_comparing(struct several *s, const struct cpx_result *r)
+{
+	if (s->has_warned || s->common->quiet || strcmp(r->changes, "comparing") != 0 || !r->changes_reason[0])
+		return;
+	s->has_warned = true;
+	cli_error("warning: what has changed is found by comparing with the image before, as %s",
+		  r->changes_reason);
+}
+
+static void say(struct several *s, const char *file, const struct cpx_result *r)
+{
+	json_t *object;
+	int status = cli_report(r);
+
+	warn_of_comparing(s, r);
+	if (s->common->json) {
+		object = to_json(r);
+		json_object_set_new(object, "image", cli_json_text(file));
+		s->has_failed |= cli_print_json(object, CPX_DONE) != CPX_DONE;
+	} else if (status == CPX_DONE && !s->common->quiet) {
+		print_summary(file, r);
+	}
+}
+
+static void each(void *data, const char *file, const struct cpx_result *r)
+{
+	struct several *s = data;
+
+	cli_progress_end(&s->progress);
+	say(s, file, r);
+}
+
+static int dump_several(const struct options *o, const struct cli_common *common)
+{
+	struct several s = {.common = common};
+	struct cpx_every_options every = {
+		.dump = o->dump,
+		.every_ms = o->every_ms,
+		.count = (unsigned)o->count,
+		.each = each,
+		.data = &s,
+	};
+	struct cpx_result r = CPX_RESULT_INIT;
+	int status;
+
+	cli_set_log(common);
+	every.dump.progress = cli_progress_start(&s.progress, common);
+	cpx_dump_every(&every, &r);
+	cli_progress_end(&s.progress);
+	status = cli_report(&r);
+	if (!r.images && common->json)
+		cli_print_json(to_json(&r), status);
+	if (r.ended[0] && !r.error[0] && !common->quiet)
+		cli_error("%s: %u image%s made", r.ended, r.images, r.images == 1 ? " was" : "s were");
+	cpx_result_release(&r);
+	return status == CPX_DONE && s.has_failed ? CPX_FAILED : status;
+}
+
+/* What goes on has no end to be stopped at, and a chain of files. */
+static int check_several(const struct options *o)
+{
+	if (o->every_ms == 0)
+		return o->count ? cli_usage_error(&cmd_dump, "--count goes with --every") : CLI_GO_ON;
+	if (o->dump.after != CPX_AFTER_RUN)
+		return cli_usage_error(&cmd_dump, "--every excludes --kill and --stop");
+	if (o->dump.precopy)
+		return cli_usage_error(&cmd_dump, "--every and --precopy exclude each other");
+	if (o->dump.output && strcmp(o->dump.output, "-") == 0)
+		return cli_usage_error(&cmd_dump, "--every writes files, not to standard output");
+	return CLI_GO_ON;
 }
 
 static int check_usage(const struct cpx_dump_options *o, const struct cli_common *common)
@@ -185,7 +298,7 @@ static int dump(struct cpx_dump_options *o, const struct cli_common *common)
 	if (common->json)
 		status = cli_print_json(to_json(&r), status);
 	else if (status == CPX_DONE && !common->quiet)
-		print_summary(&r);
+		print_summary("", &r);
 	cpx_result_release(&r);
 	return status;
 }
@@ -203,10 +316,12 @@ static int run(const struct cli_command *self, int argc, char **argv)
 		status = cli_usage_error(self, "--parent and --precopy exclude each other");
 	if (status == CLI_GO_ON)
 		status = check_usage(&o.dump, &common);
+	if (status == CLI_GO_ON)
+		status = check_several(&o);
 	o.dump.external_pipe = o.pipes.item;
 	o.dump.nexternal_pipes = o.pipes.n;
 	if (status == CLI_GO_ON)
-		status = dump(&o.dump, &common);
+		status = o.every_ms ? dump_several(&o, &common) : dump(&o.dump, &common);
 	return status;
 }
 

@@ -185,6 +185,47 @@ int cli_parse_size(const char *text, uint64_t *ret)
 	return 0;
 }
 
+/* Digits before and after a point, in thousandths. */
+static int parse_thousandths(const char *text, size_t len, uint64_t *ret)
+{
+	uint64_t value = 0, unit = 1000;
+	bool has_point = false;
+
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] == '.' && !has_point && len > 1) {
+			has_point = true;
+			continue;
+		}
+		if (!isdigit((unsigned char)text[i]) || value > UINT64_MAX / 20 || (has_point && unit == 1))
+			return -1;
+		value = value * 10 + (text[i] - '0');
+		unit /= has_point ? 10 : 1;
+	}
+	*ret = value * unit;
+	return len && value <= UINT64_MAX / 1000 / 3600000 ? 0 : -1;
+}
+
+int cli_parse_time(const char *text, uint64_t *ret_ms)
+{
+	static const struct {
+		char letter;
+		unsigned seconds;
+	} unit[] = {{'s', 1}, {'m', 60}, {'h', 3600}};
+	size_t len = strlen(text);
+	unsigned seconds = 1;
+
+	for (size_t i = 0; i < sizeof(unit) / sizeof(unit[0]) && len; i++)
+		if (text[len - 1] == unit[i].letter) {
+			seconds = unit[i].seconds;
+			len--;
+			break;
+		}
+	if (parse_thousandths(text, len, ret_ms) < 0)
+		return -1;
+	*ret_ms *= seconds;
+	return 0;
+}
+
 int cli_parse_pid(const char *text, pid_t *ret)
 {
 	uint64_t value;

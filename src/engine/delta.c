@@ -176,7 +176,7 @@ int delta_match(struct session *s, struct err *err)
 		s->mm[i].msg->before_mm = match_mm(s, s->mm[i].msg);
 		found |= s->mm[i].msg->before_mm != 0;
 	}
-	if (!found && s->nmms)
+	if (!found && s->nmms && !s->job->is_series)
 		return refuse(&s->refusals, 0, NULL, s->options->parent,
 			      "is an image of another tree, or all of this one has called execve since");
 	s->info->parent_path.data = (uint8_t *)strdup(d->path);

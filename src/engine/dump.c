@@ -6,6 +6,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "engine/every.h"
 #include "engine/result.h"
 #include "engine/session.h"
 #include "engine/twins.h"
@@ -90,7 +91,7 @@ static int find_guards(struct session *s, struct err *err)
 	int ret = 0;
 
 	for (size_t i = 0; i < s->nmms && ret == 0; i++)
-		if (!s->mm[i].track)
+		if (!s->mm[i].track && !s->mm[i].tracked)
 			ret = guards_find(s->mm[i].msg, holder(&s->mm[i]), false, err);
 	return ret;
 }
@@ -116,7 +117,7 @@ static int begin_to_verify(struct session *s, struct err *err)
 		copy[i] = (struct preview_copy){
 			.pid = s->mm[i].owner->pid,
 			.copy = holder(&s->mm[i]),
-			.runs = s->mm[i].track && !stays_frozen(s),
+			.runs = !dump_mm_needs_twin(&s->mm[i]) && !stays_frozen(s),
 		};
 	ret = preview_verify_begin(&s->ctx, copy, s->nmms, err);
 	return ret < 0 || s->output->is_file ? ret : end_to_verify(s, err);
@@ -223,6 +224,8 @@ static int write_memory(struct pageout *p, struct dump_mm *mm, struct err *err)
 {
 	if (mm->track)
 		return track_write(mm->track, p, mm->msg, mm->has_children, err);
+	if (mm->tracked)
+		return tracked_write(mm->tracked, p, mm->msg, mm->has_children, mm->twin, err);
 	if (mm->twin)
 		return pageout_twin(p, mm->msg, mm->has_children, mm->twin, err);
 	return pageout_frozen(p, mm->msg, mm->has_children, mm->owner->pid, err);
@@ -242,6 +245,26 @@ static int write_mm(struct session *s, struct pageout *p, struct dump_mm *mm, st
 	twin_free(mm->twin);
 	mm->twin = NULL;
 	return 0;
+}
+
+/* How it was found out what has changed since the parent image. */
+static void note_changes(struct session *s)
+{
+	const struct vigil *w = s->job->vigil;
+	size_t tracked = 0, compared = 0;
+
+	for (size_t i = 0; i < s->nmms && s->job->delta->parent; i++) {
+		tracked += s->mm[i].tracked != NULL;
+		compared += !s->mm[i].tracked && s->mm[i].msg->before_mm;
+	}
+	s->result->is_delta = s->job->delta->parent;
+	strcpy(s->result->changes, tracked && compared ? "both"
+				   : tracked	      ? "tracking"
+				   : compared	      ? "comparing"
+						      : "");
+	if (compared && s->job->is_series)
+		snprintf(s->result->changes_reason, sizeof(s->result->changes_reason), "%s",
+			 w ? w->why_not : "the tree runs in namespaces of its own");
 }
 
 /* With a limit: some pieces a second, so that it is kept at any moment. */
@@ -274,6 +297,7 @@ static int write_pages(struct session *s, struct err *err)
 	s->result->rounds = s->precopy->rounds;
 	s->result->round_frozen_us = s->precopy->stopped_ns / 1000;
 	s->result->before_pages += p.stats.unchanged_pages;
+	note_changes(s);
 	pageout_release(&p);
 	return ret;
 }
@@ -297,6 +321,7 @@ static int commit(struct session *s, struct err *err)
 
 	if (ret < 0)
 		return ret;
+	vigil_settle(s);
 	if (s->options->after == CPX_AFTER_STOP)
 		tree_thaw(&s->tree, THAW_STOP);
 	if (s->options->after != CPX_AFTER_KILL)
@@ -310,11 +335,13 @@ static int commit(struct session *s, struct err *err)
 static const struct stage dump_stage[] = {
 	{"look at the machine", collect_host},
 	{"copy ahead", precopy_begin},
+	{"watch", vigil_begin},
 	{"look ahead", look_ahead},
 	{"copy what changed", precopy_approach},
 	{"freeze", collect_freeze},
 	{"read tasks", collect_tasks},
 	{"compare tasks", collect_sharing},
+	{"look at who is watched", vigil_check},
 	{"read memory maps", collect_memory},
 	{"inject", collect_injection},
 	{"ask tasks", collect_attributes},
@@ -325,6 +352,7 @@ static const struct stage dump_stage[] = {
 	{"copy shared memory", copy_shared},
 	{"copy memory aside", copy_aside},
 	{"take what changed", precopy_take},
+	{"take what is not as before", vigil_take},
 	{"make twins", twins_stage},
 	{"thaw", thaw_early},
 	{"verify memory maps", begin_to_verify},
@@ -346,8 +374,8 @@ static int run(struct session *s, bool is_exact, struct precopy *p, struct job *
 
 	s->is_exact = is_exact;
 	s->precopy = p;
-	s->ctx.is_watched = precopy_watches;
-	s->ctx.watcher = p;
+	s->ctx.is_watched = j->vigil ? vigil_watches : precopy_watches;
+	s->ctx.watcher = j->vigil ? (const void *)j->vigil : p;
 	if (ret == 0 && !p->writer)
 		ret = output_restart(j->output, err);
 	if (ret == 0)
@@ -401,7 +429,13 @@ static int dump(void *job, struct cpx_result *r)
 	unsigned tries = 0;
 	struct precopy p = PRECOPY_INIT;
 	struct session s;
-	int ret = run(&s, false, &p, job, r, &err);
+	struct job *j = job;
+	int ret;
+
+	/* What this process would watch is gone with it. */
+	if (j->plan.flags)
+		j->vigil = NULL;
+	ret = run(&s, false, &p, j, r, &err);
 
 	while ((s.must_repeat && !is_exact) || wait_out(&s, &tries)) {
 		is_exact |= s.must_repeat;
@@ -409,7 +443,7 @@ static int dump(void *job, struct cpx_result *r)
 			 s.must_repeat ? err.msg : "what is refused now may be gone in a moment");
 		start_again(&s, &p, r);
 		err = (struct err)ERR_INIT;
-		ret = run(&s, is_exact, &p, job, r, &err);
+		ret = run(&s, is_exact, &p, j, r, &err);
 	}
 	ret = result_set(r, ret, &err, &s.refusals);
 	session_release(&s);
@@ -417,20 +451,45 @@ static int dump(void *job, struct cpx_result *r)
 	return ret;
 }
 
-int cpx_dump(const struct cpx_dump_options *o, struct cpx_result *r)
+/* One of several that cannot build on the one before is a full one. */
+static int open_parent(struct job *j, const char *file, struct refusals *refusals, struct err *err)
+{
+	int r = j->options->parent ? delta_open(j->delta, j->options->parent, file, refusals, err) : 0;
+	char text[512];
+
+	if (!j->is_series || (r == 0 && !refusals->n) || r == -ENOMEM)
+		return r;
+	if (refusals->n)
+		refusal_format(&refusals->item[0], text, sizeof(text));
+	log_warn("a full image instead of a delta: %s",
+		 r < 0 ? err->msg : text);
+	delta_release(j->delta);
+	refusals_release(refusals);
+	*err = (struct err)ERR_INIT;
+	return 0;
+}
+
+int dump_image(const struct cpx_dump_options *o, bool is_series, struct vigil *w, struct cpx_result *r)
 {
 	struct err err = ERR_INIT;
 	struct output output;
 	char name[32];
 	struct delta delta = DELTA_INIT;
-	struct job j = {.options = o, .output = &output, .delta = &delta, .plan = ENTER_PLAN_INIT};
+	struct job j = {
+		.options = o,
+		.output = &output,
+		.delta = &delta,
+		.vigil = w,
+		.is_series = is_series,
+		.plan = ENTER_PLAN_INIT,
+	};
 	struct refusals refusals = {0};
 	const char *file = o->output ? o->output : name;
 	int ret;
 
 	snprintf(name, sizeof(name), "%d.cpx", o->pid);
 	output = (struct output)OUTPUT_INIT;
-	ret = o->parent ? delta_open(&delta, o->parent, file, &refusals, &err) : 0;
+	ret = open_parent(&j, file, &refusals, &err);
 	if (ret == 0 && !refusals.n)
 		ret = output_open(&output, file, o->out_fd, &err);
 	ret = ret < 0 || refusals.n ? result_set(r, ret, &err, &refusals) : job_run(&j, dump, r);
@@ -439,4 +498,9 @@ int cpx_dump(const struct cpx_dump_options *o, struct cpx_result *r)
 	refusals_release(&refusals);
 	free(j.first);
 	return ret;
+}
+
+int cpx_dump(const struct cpx_dump_options *o, struct cpx_result *r)
+{
+	return dump_image(o, false, NULL, r);
 }

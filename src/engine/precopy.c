@@ -34,7 +34,7 @@ static bool has_async_map(int dir)
 	return has;
 }
 
-static bool is_suitable(const struct session *s, pid_t pid)
+bool precopy_suits(const struct session *s, pid_t pid)
 {
 	_cleanup_close_ int dir = -1;
 	struct proc_status st = {0};
@@ -119,7 +119,7 @@ static int watch_tree(struct session *s, struct tree *tree, struct err *err)
 	for (size_t i = 0; i < tree->n && r == 0; i++) {
 		struct tracee *t = tree->task[i];
 
-		if (!t->is_zombie && t->mm_owner == t && is_suitable(s, t->pid) &&
+		if (!t->is_zombie && t->mm_owner == t && precopy_suits(s, t->pid) &&
 		    !has_relatives(s, tree, t))
 			r = watch_task(s->precopy, t, err);
 	}
@@ -258,7 +258,7 @@ int precopy_begin(struct session *s, struct err *err)
 		s->pace = p->pace;
 		s->writer = TAKE_PTR(p->writer);
 	}
-	if (p->is_begun || s->is_exact || !s->options->precopy || s->options->parent)
+	if (p->is_begun || s->is_exact || !s->options->precopy || s->options->parent || s->job->vigil)
 		return 0;
 	p->is_begun = true;
 	p->root = s->options->pid;

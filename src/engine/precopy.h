@@ -42,6 +42,9 @@ void precopy_release(struct precopy *p);
  * kernel ends it. */
 void precopy_end_tracks(struct track **track, size_t n, pid_t root, bool no_children);
 
+/* Is whatever writes to the memory of this task seen by the kernel's tracking? */
+bool precopy_suits(const struct session *s, pid_t pid);
+
 /* Is this mapping, which somebody watches, watched by us? The tree must be frozen. (dump_ctx.is_watched) */
 bool precopy_watches(const void *precopy, pid_t pid, uint64_t start, uint64_t end);
 

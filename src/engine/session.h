@@ -17,6 +17,7 @@
 #include "engine/enter.h"
 #include "engine/output.h"
 #include "engine/precopy.h"
+#include "engine/vigil.h"
 #include "image/image.h"
 #include "mem/mem.h"
 #include "res/res.h"
@@ -30,6 +31,7 @@ struct dump_mm {
 	Cpx__Mm *msg;
 	bool has_children; /* another one names it as parent_mm */
 	struct aside *aside;
+	struct tracked *tracked; /* knows what is as in the parent image; borrowed */
 	struct track *track; /* its memory was stored ahead, but for what this has taken; borrowed */
 	struct twin *twin;
 };
@@ -71,6 +73,8 @@ struct job {
 	const struct cpx_dump_options *options;
 	struct output *output; /* open; NULL: check only */
 	struct delta *delta;   /* NULL: check only */
+	bool is_series;	       /* one of several dumps: what has no parent to build on is stored as a whole */
+	struct vigil *vigil;   /* NULL: nobody is watched from one dump to the next */
 	struct enter_plan plan;
 	/* When it is tried again: the tasks for which it was refused, to be stopped before the others. */
 	pid_t *first;

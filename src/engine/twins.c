@@ -6,6 +6,12 @@
 #include "base/log.h"
 #include "base/util.h"
 
+/* What was stored ahead, or is mostly as before, needs none. */
+bool dump_mm_needs_twin(const struct dump_mm *mm)
+{
+	return !mm->track && !(mm->tracked && !tracked_wants_twin(mm->tracked));
+}
+
 struct orders {
 	struct twin_order *order;
 	struct unforked **unforked; /* of each */
@@ -41,7 +47,7 @@ static int list_orders(const struct session *s, struct orders *o, struct err *er
 	if (!o->order || !o->unforked)
 		return err_nomem(err);
 	for (size_t i = 0; i < s->nmms && r == 0; i++)
-		if (!s->mm[i].track)
+		if (dump_mm_needs_twin(&s->mm[i]))
 			r = add_order(o, &s->mm[i], err);
 	return r;
 }
@@ -64,9 +70,18 @@ static int make(struct session *s, const struct orders *o, struct err *err)
 	if (!s->is_twinned)
 		note_reason(s, &why);
 	for (size_t i = 0, k = 0; i < s->nmms && s->is_twinned; i++)
-		if (!s->mm[i].track)
+		if (dump_mm_needs_twin(&s->mm[i]))
 			s->mm[i].twin = twin[k++];
 	return interrupt_check(err);
+}
+
+static const char *freeze_mode(const struct session *s, size_t twins)
+{
+	if (!s->is_twinned)
+		return "frozen";
+	if (twins == s->nmms)
+		return "twin";
+	return s->job->vigil ? "tracked" : "precopy";
 }
 
 int twins_stage(struct session *s, struct err *err)
@@ -76,9 +91,7 @@ int twins_stage(struct session *s, struct err *err)
 
 	if (r == 0)
 		r = make(s, &o, err);
-	strcpy(s->result->freeze_mode, !s->is_twinned ? "frozen"
-				       : o.n < s->nmms ? "precopy"
-						       : "twin");
+	strcpy(s->result->freeze_mode, freeze_mode(s, o.n));
 	orders_release(&o);
 	return r;
 }

@@ -5,6 +5,7 @@
 
 #include "engine/session.h"
 
+bool dump_mm_needs_twin(const struct dump_mm *mm);
 int twins_stage(struct session *s, struct err *err);
 
 #endif

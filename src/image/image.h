@@ -218,6 +218,8 @@ int image_lookup_new(const struct image *im, uint32_t owner, struct image_lookup
 void image_lookup_free(struct image_lookup *l);
 /* Is there a page with these bytes at addr? 1, 0 (also: it has no bytes), or -errno. Thread-safe. */
 int image_lookup_compare(struct image_lookup *l, uint64_t addr, const void *page, struct err *err);
+/* The first pages from *addr on of which there is something: [*addr, *ret_end). */
+bool image_lookup_next(const struct image_lookup *l, uint64_t *addr, uint64_t *ret_end);
 
 /* Checks everything: all checksums, all references, index against chunks, the end; of all layers. */
 int image_verify(struct source *s, struct parent_finder *finder, struct err *err);

@@ -225,7 +225,8 @@ int image_lookup_new(const struct image *im, uint32_t owner, struct image_lookup
 	return err_nomem(err);
 }
 
-static const struct span *find(const struct image_lookup *l, uint64_t addr)
+/* The first that ends behind addr; may be the end of the list. */
+static size_t find_from(const struct image_lookup *l, uint64_t addr)
 {
 	size_t lo = 0, hi = l->spans.n;
 
@@ -237,7 +238,28 @@ static const struct span *find(const struct image_lookup *l, uint64_t addr)
 		else
 			hi = mid;
 	}
-	return lo < l->spans.n && l->spans.s[lo].addr <= addr ? &l->spans.s[lo] : NULL;
+	return lo;
+}
+
+static const struct span *find(const struct image_lookup *l, uint64_t addr)
+{
+	size_t i = find_from(l, addr);
+
+	return i < l->spans.n && l->spans.s[i].addr <= addr ? &l->spans.s[i] : NULL;
+}
+
+bool image_lookup_next(const struct image_lookup *l, uint64_t *addr, uint64_t *ret_end)
+{
+	const struct spans *s = &l->spans;
+	size_t i = find_from(l, *addr);
+
+	if (i == s->n)
+		return false;
+	*addr = MAX(*addr, s->s[i].addr);
+	*ret_end = s->s[i].addr + s->s[i].len;
+	while (++i < s->n && s->s[i].addr == *ret_end)
+		*ret_end += s->s[i].len;
+	return true;
 }
 
 static int compare(struct chunk_cache *c, const struct span *s, uint64_t addr, const void *page,

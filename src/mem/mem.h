@@ -161,6 +161,37 @@ void track_relax(struct track *t);
 void track_end(struct track *t);
 void track_free(struct track *t); /* ends it in any case; NULL is fine */
 
+/*
+ * ---- trackdelta.c: the same from one image to the next ----
+ *
+ * tracked_mark() while the task runs; in each freeze tracked_advance(), then, for a delta, tracked_take(); when the image
+ * is complete tracked_settle(). An image that fails has no tracked_settle(): what has changed stays owed to the next.
+ */
+struct tracked;
+/* uffd: of tracee_watch(); taken, even on failure. The task must be frozen. */
+int tracked_new(pid_t pid, int uffd, struct tracked **ret, struct err *err);
+void tracked_free(struct tracked *d); /* ends it; NULL is fine */
+pid_t tracked_pid(const struct tracked *d);
+bool tracked_watches(const struct tracked *d, uint64_t start, uint64_t end);
+/* Frozen: does the task still have the address space that is watched? */
+bool tracked_is_alive(struct tracked *d);
+/* Protects again what was written to, so that there is less to do in the freeze. */
+int tracked_mark(struct tracked *d, struct err *err);
+/* Frozen: notes what may have changed; from here on the next changes are looked for. mm: its record. */
+int tracked_advance(struct tracked *d, const Cpx__Mm *mm, struct err *err);
+/* The id of its Mm in the last image that was completed; 0: there is none to build on. */
+uint32_t tracked_stored(const struct tracked *d);
+/* Frozen, after tracked_advance(), with tracked_stored(): copies aside what has changed since that image, or finds that
+ * a twin is better. Guard pages are added to mm. */
+int tracked_take(struct tracked *d, Cpx__Mm *mm, struct err *err);
+bool tracked_wants_twin(const struct tracked *d);
+/* Writes it, and what is as before. p->before is that image. w: NULL if no twin is wanted, or the task is still
+ * frozen. */
+int tracked_write(struct tracked *d, struct pageout *p, const Cpx__Mm *mm, bool has_children, struct twin *w,
+		  struct err *err);
+/* The image is complete. mm: the id of the Mm in it; 0: what changes from now on may not all be seen. */
+void tracked_settle(struct tracked *d, uint32_t mm);
+
 /* ---- fill.c: chunks into the private memory of a task under construction ---- */
 struct fill_target {
 	pid_t pid;

@@ -76,14 +76,14 @@ static const struct push_ops ring_ops = {
 };
 
 static int push_ring(struct pageout *p, const Cpx__Mm *mm, bool has_children,
-		     struct page_plan *plan, struct twin *w, int remote_fd, struct err *err)
+		     struct page_source *from, struct twin *w, int remote_fd, struct err *err)
 {
 	struct page_sink s;
 	int r = page_sink_open(&s, p, mm, has_children, err);
 
 	if (r < 0)
 		return r;
-	r = page_push(p, w, &plan->source, remote_fd, &ring_ops, &s, err);
+	r = page_push(p, w, from, remote_fd, &ring_ops, &s, err);
 	if (r == 0)
 		r = page_sink_finish(&s, err);
 	page_sink_close(&s);
@@ -97,14 +97,13 @@ struct way {
 	int remote_fd; /* of the image or of the ring; -1: the twin cannot push */
 };
 
-static int choose_way(struct pageout *p, const Cpx__Mm *mm, struct twin *w, struct way *ret,
-		      struct err *err)
+static int choose_way(struct pageout *p, bool may_be_direct, struct twin *w, struct way *ret, struct err *err)
 {
 	uint64_t limit = twin_file_limit(w);
 	int r;
 
 	ret->remote_fd = -1;
-	ret->is_direct = p->out_fd >= 0 && !mm->parent_mm && !mm->before_mm && limit == UINT64_MAX;
+	ret->is_direct = may_be_direct && p->out_fd >= 0 && limit == UINT64_MAX;
 	if (limit < SINK_SLOTS * SINK_GROUP)
 		return 0;
 	if (!ret->is_direct && !p->pool) {
@@ -126,7 +125,7 @@ int pageout_twin(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct
 {
 	struct page_plan plan;
 	struct way way;
-	int r = choose_way(p, mm, w, &way, err);
+	int r = choose_way(p, !mm->parent_mm && !mm->before_mm, w, &way, err);
 
 	if (r < 0)
 		return r;
@@ -138,9 +137,22 @@ int pageout_twin(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct
 	if (way.is_direct)
 		r = page_direct(p, mm, has_children, &plan, w, way.remote_fd, err);
 	else
-		r = push_ring(p, mm, has_children, &plan, w, way.remote_fd, err);
+		r = push_ring(p, mm, has_children, &plan.source, w, way.remote_fd, err);
 	page_plan_close(&plan);
 	return r;
+}
+
+/* One that may not write is read. */
+int pageout_twin_source(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct twin *w,
+			struct page_source *from, struct err *err)
+{
+	struct way way;
+	int r = choose_way(p, false, w, &way, err);
+
+	if (r < 0)
+		return r;
+	return way.remote_fd < 0 ? page_copy_out(p, mm, has_children, from, err)
+				 : push_ring(p, mm, has_children, from, w, way.remote_fd, err);
 }
 
 void pageout_release(struct pageout *p)

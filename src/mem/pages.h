@@ -24,6 +24,12 @@ int pages_select_some(int pagemap_fd, uint64_t start, uint64_t end, uint64_t max
 /* Appends [start, end), which must not lie before what is there. */
 int page_ranges_add(struct page_ranges *out, uint64_t start, uint64_t end);
 
+/* ---- ranges.c: out must be empty; -ENOMEM ---- */
+
+int page_ranges_union(const struct page_ranges *a, const struct page_ranges *b, struct page_ranges *out);
+int page_ranges_common(const struct page_ranges *a, const struct page_ranges *b, struct page_ranges *out);
+int page_ranges_minus(const struct page_ranges *a, const struct page_ranges *b, struct page_ranges *out);
+
 /* As pages_select(), with the guard pages apart. */
 int pages_select_apart(int pagemap_fd, uint64_t start, uint64_t end, struct page_ranges *out,
 		       struct page_ranges *guards, struct err *err);
@@ -256,6 +262,9 @@ bool track_may_watch(const struct proc_vma *v);
 /* A whole mapping, while frozen. False: it cannot be watched. */
 bool track_register(const struct track *t, uint64_t start, uint64_t end);
 int track_open(struct track *t, struct err *err); /* its files in /proc */
+/* Frozen: all that can be watched is, also what has come since or has taken the place of something; ->span is
+ * what is watched by us and nobody else. */
+int track_watch_all(struct track *t, struct err *err);
 /* Protects ->open, while frozen. */
 int track_protect_open(struct track *t, struct err *err);
 
@@ -332,6 +341,10 @@ int page_direct(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct 
 /* From anything that can be read, aside pages too. */
 int page_copy_out(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct page_source *from,
 		  struct err *err);
+
+/* The pages of a source that a twin has; through the ring. */
+int pageout_twin_source(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct twin *w,
+			struct page_source *from, struct err *err);
 
 /* Every group: progress, and whether to go on. */
 int pageout_step(struct pageout *p, uint64_t bytes, struct err *err);

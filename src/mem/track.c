@@ -136,6 +136,14 @@ int track_watch_new(struct track *t, struct err *err)
 	return r;
 }
 
+int track_watch_all(struct track *t, struct err *err)
+{
+	const struct page_ranges none = {0};
+
+	page_ranges_release(&t->span);
+	return watch_mappings(t, &none, 0, err);
+}
+
 /* Anew each time: what was opened before an execve(2) shows an address space without mappings. */
 int track_open(struct track *t, struct err *err)
 {
