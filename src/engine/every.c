@@ -18,6 +18,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 struct series {
@@ -190,9 +191,17 @@ static int run_series(struct series *s, struct cpx_result *r)
 		else
 			run(s, r);
 	}
-	vigil_release(&s->vigil);
+	vigil_end(&s->vigil, s->o->dump.pid, s->o->dump.no_children);
 	interrupt_release(&interrupt);
 	return r->outcome == CPX_DONE ? 0 : r->outcome == CPX_REFUSED ? -ENOTSUP : -EIO;
+}
+
+/* Or not there yet. */
+static bool is_file(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) < 0 || S_ISREG(st.st_mode);
 }
 
 int cpx_dump_every(const struct cpx_every_options *o, struct cpx_result *r)
@@ -208,6 +217,8 @@ int cpx_dump_every(const struct cpx_every_options *o, struct cpx_result *r)
 		strcpy(s.first, o->dump.output);
 	else
 		snprintf(s.first, sizeof(s.first), "%d.cpx", o->dump.pid);
+	if (!is_file(s.first))
+		return result_usage(r, "'%.200s': images that others build on are files", s.first);
 	s.pidfd = (int)syscall(SYS_pidfd_open, o->dump.pid, 0);
 	ret = run_series(&s, r);
 	cleanup_close(&s.pidfd);

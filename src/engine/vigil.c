@@ -246,8 +246,15 @@ bool vigil_watches(const void *vigil, pid_t pid, uint64_t start, uint64_t end)
 	return d && tracked_watches(d, start, end);
 }
 
-void vigil_release(struct vigil *w)
+/* Without the memory for it the kernel ends it in its own way. */
+void vigil_end(struct vigil *w, pid_t root, bool no_children)
 {
+	_cleanup_free_ struct track **track = calloc(w->n + 1, sizeof(struct track *));
+
+	for (size_t i = 0; track && i < w->n; i++)
+		track[i] = tracked_track(w->item[i]);
+	if (track)
+		precopy_end_tracks(track, w->n, root, no_children);
 	while (w->n)
 		tracked_free(w->item[--w->n]);
 	free(w->item);

@@ -21,7 +21,8 @@ struct vigil {
 };
 #define VIGIL_INIT {.wants_more = true}
 
-void vigil_release(struct vigil *w);
+/* Nobody is watched any more. */
+void vigil_end(struct vigil *w, pid_t root, bool no_children);
 
 /* Stages; without job.vigil they do nothing. */
 int vigil_begin(struct session *s, struct err *err); /* watches who is not watched yet, marks what has changed */

@@ -171,6 +171,7 @@ struct tracked;
 /* uffd: of tracee_watch(); taken, even on failure. The task must be frozen. */
 int tracked_new(pid_t pid, int uffd, struct tracked **ret, struct err *err);
 void tracked_free(struct tracked *d); /* ends it; NULL is fine */
+struct track *tracked_track(const struct tracked *d); /* for its end, see track_relax() */
 pid_t tracked_pid(const struct tracked *d);
 bool tracked_watches(const struct tracked *d, uint64_t start, uint64_t end);
 /* Frozen: does the task still have the address space that is watched? */

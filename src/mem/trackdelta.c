@@ -11,6 +11,7 @@
  */
 #include "mem/pages.h"
 
+#include "base/log.h"
 #include "proc/proc.h"
 
 #include <fcntl.h>
@@ -73,6 +74,11 @@ void tracked_free(struct tracked *d)
 	page_ranges_release(&d->owed);
 	track_free(d->track);
 	free(d);
+}
+
+struct track *tracked_track(const struct tracked *d)
+{
+	return d->track;
 }
 
 pid_t tracked_pid(const struct tracked *d)
@@ -229,11 +235,13 @@ void tracked_settle(struct tracked *d, uint32_t mm)
 struct ranges_source {
 	struct page_source source;
 	const struct page_ranges *ranges;
+	const Cpx__Mm *mm;
 	int mem_fd;
 	size_t next;
 	uint64_t within;
 };
 
+/* Each run lies in one mapping: a twin asks for that, to read it and to give it back. */
 static int source_next(struct page_source *source, uint64_t max, struct page_group *g, struct err *err)
 {
 	struct ranges_source *s = (struct ranges_source *)source;
@@ -242,9 +250,11 @@ static int source_next(struct page_source *source, uint64_t max, struct page_gro
 	g->bytes = 0;
 	while (s->next < s->ranges->n && g->n < GROUP_RUNS && g->bytes < max) {
 		const struct page_range *r = &s->ranges->r[s->next];
-		uint64_t len = MIN(r->len - s->within, max - g->bytes);
+		uint64_t addr = r->addr + s->within;
+		const Cpx__Vma *v = vma_at(s->mm, addr);
+		uint64_t len = MIN(MIN(r->len - s->within, max - g->bytes), v->end - addr);
 
-		g->run[g->n++] = (struct page_run){.addr = r->addr + s->within, .len = len};
+		g->run[g->n++] = (struct page_run){addr, len, v};
 		g->bytes += len;
 		s->within += len;
 		if (s->within == r->len) {
@@ -275,11 +285,13 @@ static int source_read(struct page_source *source, uint64_t addr, void *buf, siz
 	return 0;
 }
 
-static struct ranges_source source_of(const struct tracked *d, const struct page_ranges *ranges)
+static struct ranges_source source_of(const struct tracked *d, const Cpx__Mm *mm,
+				      const struct page_ranges *ranges)
 {
 	return (struct ranges_source){
 		.source = {source_next, source_read},
 		.ranges = ranges,
+		.mm = mm,
 		.mem_fd = d->track->mem_fd,
 	};
 }
@@ -320,10 +332,10 @@ static bool is_much(const struct tracked *d)
 	       (bytes > ASIDE_LEAST && bytes > (d->sure.bytes + bytes) / ASIDE_SHARE);
 }
 
-static int copy_aside(const struct tracked *d, const struct page_ranges *p, struct aside **ret,
-		      struct err *err)
+static int copy_aside(const struct tracked *d, const Cpx__Mm *mm, const struct page_ranges *p,
+		      struct aside **ret, struct err *err)
 {
-	struct ranges_source s = source_of(d, p);
+	struct ranges_source s = source_of(d, mm, p);
 
 	return p->n ? aside_take(&s.source, ret, err) : 0;
 }
@@ -334,10 +346,13 @@ int tracked_take(struct tracked *d, Cpx__Mm *mm, struct err *err)
 	int r = sort(d, &guards, err);
 
 	d->wants_twin = is_much(d);
+	log_info("task %d: %llu KiB were written to, %llu KiB are not watched, %llu KiB are as before",
+		 tracked_pid(d), (unsigned long long)d->changed.bytes >> 10,
+		 (unsigned long long)d->fresh.bytes >> 10, (unsigned long long)d->sure.bytes >> 10);
 	if (r == 0 && !d->wants_twin)
-		r = copy_aside(d, &d->changed, &d->aside_changed, err);
+		r = copy_aside(d, mm, &d->changed, &d->aside_changed, err);
 	if (r == 0 && !d->wants_twin)
-		r = copy_aside(d, &d->fresh, &d->aside_fresh, err);
+		r = copy_aside(d, mm, &d->fresh, &d->aside_fresh, err);
 	if (r == 0)
 		r = guards_add(mm, &guards, err);
 	page_ranges_release(&guards);
@@ -367,7 +382,7 @@ static int write_twin(struct pageout *p, const Cpx__Mm *mm, bool has_children, s
 static int write_ranges(struct tracked *d, struct pageout *p, const Cpx__Mm *mm, bool has_children,
 			const struct page_ranges *ranges, struct aside *aside, struct twin *w, struct err *err)
 {
-	struct ranges_source s = source_of(d, ranges);
+	struct ranges_source s = source_of(d, mm, ranges);
 
 	if (aside)
 		return aside_write_all(aside, p, mm, has_children, err);

@@ -20,6 +20,13 @@ run cpx dump 1 --external-pipe=file:relative
 run cpx dump 1 --external-pipe=pipe:[x]=null
 run cpx restore x --external-pipe=inherit:-1
 run cpx dump 1 -j 0
+run cpx dump 1 --every=0
+run cpx dump 1 --every=1d
+run cpx dump 1 --every=1.5m --kill
+run cpx dump 1 --every=1 --precopy
+run cpx dump 1 --every=1 -o -
+run cpx dump 1 --every=1 --count=0
+run cpx dump 1 --count=2
 run cpx dump 1 -o
 run cpx dump 1 -o - --json
 run cpx dump --frob 1
