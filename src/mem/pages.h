@@ -262,8 +262,8 @@ bool track_may_watch(const struct proc_vma *v);
 /* A whole mapping, while frozen. False: it cannot be watched. */
 bool track_register(const struct track *t, uint64_t start, uint64_t end);
 int track_open(struct track *t, struct err *err); /* its files in /proc */
-/* Frozen: all that can be watched is, also what has come since or has taken the place of something; ->span is
- * what is watched by us and nobody else. */
+/* Frozen, after track_open(): all that can be watched is, also what has come since or has taken the place of
+ * something; ->span is what is watched by us and nobody else. */
 int track_watch_all(struct track *t, struct err *err);
 /* Protects ->open, while frozen. */
 int track_protect_open(struct track *t, struct err *err);

@@ -136,12 +136,27 @@ int track_watch_new(struct track *t, struct err *err)
 	return r;
 }
 
+/* To register once more what is watched changes nothing, and fails where it is somebody else's. */
+static int watch_still(struct track *t, const struct proc_vma *v, struct err *err)
+{
+	if (!is_watched(t, v->start))
+		return watch_anew(t, v, err);
+	if (!track_register(t, v->start, v->end))
+		return 0;
+	return page_ranges_add(&t->span, v->start, v->end) < 0 ? err_nomem(err) : 0;
+}
+
 int track_watch_all(struct track *t, struct err *err)
 {
-	const struct page_ranges none = {0};
+	struct proc_vmas maps = {0};
+	int r = proc_maps(t->dir, &maps, err);
 
 	page_ranges_release(&t->span);
-	return watch_mappings(t, &none, 0, err);
+	for (size_t i = 0; i < maps.n && r == 0; i++)
+		if (track_may_watch(&maps.vma[i]))
+			r = watch_still(t, &maps.vma[i], err);
+	proc_vmas_release(&maps);
+	return r;
 }
 
 /* Anew each time: what was opened before an execve(2) shows an address space without mappings. */

@@ -88,7 +88,7 @@ pid_t tracked_pid(const struct tracked *d)
 
 bool tracked_watches(const struct tracked *d, uint64_t start, uint64_t end)
 {
-	return track_watches(d->track, start, end);
+	return track_owns(d->track, start, end);
 }
 
 uint32_t tracked_stored(const struct tracked *d)
