@@ -163,9 +163,7 @@ static unsigned cut_chunk(const struct stock *s, struct chunk_ref *c, int half, 
 	if (!ret)
 		return n;
 	c->piece = ret;
-	c->n = n;
-	if (!n)
-		c->object = 0; /* nobody's: not even read */
+	c->n = n; /* with 0 it is not even read; its owner stays, by whose rank chunks are found */
 	return n;
 }
 

@@ -167,7 +167,7 @@ def check_terminal():
 
 def check_stream():
     """An image from a pipe, and clones that all end well."""
-    p = subprocess.Popen([sys.executable, "-c", "import os; open('ready', 'w'); os.read(0, 1)"], stdin=subprocess.PIPE,
+    p = subprocess.Popen([sys.executable, "-c", "import os; open('r', 'w').close(); os.rename('r', 'ready'); os.read(0, 1)"], stdin=subprocess.PIPE,
                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     procs.wait_until(lambda: os.path.exists("ready"), 10)
     cpx.dump(p.pid, "quiet", "--kill", "--external-pipe=null")
