@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "engine/every.h"
+#include "engine/behind.h"
 #include "engine/result.h"
 #include "engine/session.h"
 #include "engine/twins.h"
@@ -59,24 +60,17 @@ static int copy_aside(struct session *s, struct err *err)
 	return 0;
 }
 
-/* From here on the writing takes a while; a smaller memory is out before anybody would notice. */
-#define YIELD_FROM (64UL << 20)
-
-static bool steps_behind(const struct session *s)
-{
-	return s->is_twinned && !stays_frozen(s) && s->info->memory_bytes >= YIELD_FROM;
-}
-
 static int thaw_early(struct session *s, struct err *err)
 {
-	if (s->is_twinned && !stays_frozen(s))
+	bool runs_on = s->is_twinned && !stays_frozen(s);
+
+	if (runs_on)
 		tree_thaw(&s->tree, THAW_RUN);
-	for (size_t i = 0; i < s->nmms; i++) {
+	for (size_t i = 0; i < s->nmms; i++)
 		if (s->mm[i].twin)
 			twin_make_expendable(s->mm[i].twin);
-		if (s->mm[i].twin && steps_behind(s))
-			twin_yield(s->mm[i].twin);
-	}
+	if (runs_on)
+		behind_begin(s);
 	return 0;
 }
 
@@ -211,13 +205,19 @@ unsigned session_workers(const struct session *s)
 	return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
+struct writing {
+	struct session *s;
+	struct pageout *p;
+};
+
 static void report_progress(void *data, uint64_t done_bytes)
 {
-	const struct session *s = data;
-	const struct cpx_progress *p = &s->options->progress;
+	const struct writing *w = data;
+	const struct cpx_progress *p = &w->s->options->progress;
 
+	behind_step(w->s, w->p);
 	if (p->update)
-		p->update(p->data, "writing memory", done_bytes, s->info->memory_bytes);
+		p->update(p->data, "writing memory", done_bytes, w->s->info->memory_bytes);
 }
 
 static int write_memory(struct pageout *p, struct dump_mm *mm, struct err *err)
@@ -282,12 +282,12 @@ static int write_pages(struct session *s, struct err *err)
 		.out_fd = s->output->is_file && s->format.codec == CODEC_NONE ? s->output->fd : -1,
 		.workers = session_workers(s),
 		.group_max = group_max(s->options->limit_rate),
-		.is_background = steps_behind(s),
 		.progress = report_progress,
-		.progress_data = s,
 	};
+	struct writing w = {s, &p};
 	int ret = 0;
 
+	p.progress_data = &w;
 	for (size_t i = 0; i < s->nmms && ret == 0; i++)
 		ret = write_mm(s, &p, &s->mm[i], err);
 	s->result->pages += p.stats.pages + p.stats.before_pages;

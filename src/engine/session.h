@@ -42,6 +42,12 @@ struct dump_task {
 	bool has_continued; /* children that have been continued, and it has not waited for that yet */
 };
 
+/* behind.c */
+struct behind {
+	bool may_yield;
+	uint64_t at_ns, tree_ns; /* at the last look: CLOCK_MONOTONIC, and the time that tasks ran or could have run */
+};
+
 struct session {
 	struct job *job; /* borrowed */
 	const struct cpx_dump_options *options;
@@ -64,6 +70,7 @@ struct session {
 	struct precopy *precopy; /* borrowed */
 	struct image_writer_options format;
 	struct pace pace; /* of writing it */
+	struct behind behind;
 	struct image_writer *writer;
 	uint64_t started_ns; /* CLOCK_MONOTONIC */
 };

@@ -85,7 +85,7 @@ struct pageout {
 	/* -1: not seekable or not raw. Else, open for reading too: twins write there themselves. */
 	int out_fd;
 	unsigned workers;	    /* threads that compress; 0: all in the calling thread */
-	bool is_background;	    /* the workers step behind others */
+	bool is_background;	    /* the workers step behind others: pageout_yield() */
 	uint64_t group_max;	    /* bytes that a twin writes at once; 0: as is best */
 	/* The parent image of a delta, or NULL: pages of an mm with before_mm that are the same there
 	 * become CHUNK_BEFORE. */
@@ -107,6 +107,7 @@ int pageout_twin(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct
  * mappings) by /proc/PID/mem, which unlike process_vm_readv(2) leaves shared pages shared. */
 int pageout_frozen(struct pageout *p, const Cpx__Mm *mm, bool has_children, pid_t pid,
 		   struct err *err);
+void pageout_yield(struct pageout *p);	 /* the workers step behind others from now on */
 void pageout_release(struct pageout *p); /* ends the workers */
 
 /* ---- unforked.c: private mappings that a twin has only because it is asked for: MADV_DONTFORK ----

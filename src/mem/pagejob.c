@@ -19,7 +19,7 @@ struct page_pool {
 	struct image_writer_options options;
 	pthread_t thread[WORKERS_MAX];
 	unsigned nthreads, wanted;
-	bool is_background;
+	bool is_background; /* as each worker finds out before its next job */
 	int fd; /* memfd of the ring */
 	uint8_t *ring;
 	pthread_mutex_t lock;
@@ -143,13 +143,15 @@ static void do_job(struct page_pool *pool, struct page_job *j)
 static void *worker(void *arg)
 {
 	struct page_pool *pool = arg;
+	bool is_background = false;
 
-	if (pool->is_background)
-		background_thread(0);
 	pthread_mutex_lock(&pool->lock);
 	while (!pool->is_ending) {
 		struct page_job *j = first_queued(pool);
 
+		if (pool->is_background && !is_background)
+			background_thread(0);
+		is_background = pool->is_background;
 		if (j)
 			do_job(pool, j);
 		else
@@ -226,6 +228,13 @@ static void end_workers(struct page_pool *pool)
 	pthread_mutex_unlock(&pool->lock);
 	for (unsigned i = 0; i < pool->nthreads; i++)
 		pthread_join(pool->thread[i], NULL);
+}
+
+void page_pool_yield(struct page_pool *pool)
+{
+	pthread_mutex_lock(&pool->lock);
+	pool->is_background = true;
+	pthread_mutex_unlock(&pool->lock);
 }
 
 void page_pool_free(struct page_pool *pool)

@@ -155,6 +155,13 @@ int pageout_twin_source(struct pageout *p, const Cpx__Mm *mm, bool has_children,
 				 : push_ring(p, mm, has_children, from, w, way.remote_fd, err);
 }
 
+void pageout_yield(struct pageout *p)
+{
+	p->is_background = true;
+	if (p->pool)
+		page_pool_yield(p->pool);
+}
+
 void pageout_release(struct pageout *p)
 {
 	page_pool_free(p->pool);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The twin pushes its pages into a file, group by group. Larger memories are pushed by two threads of
- * it, its *hands*, that take turns: a hand looks for zero pages in one group and writes the group
- * before, of which this is known. Only one of them can write to a file at a time (the lock of the
- * inode): while it does, the other looks, and makes the checksums, which brings the pages into its
- * cache; the first touch of a page by a new task costs as much as copying it does (its page table entry
- * is marked old by fork(), mm/memory.c). cpx hands out the work and deals with what is written.
+ * it, its *hands*: one looks for zero pages in a group and makes the checksums of the group before, the
+ * other does nothing but write, one group behind. So there is always one who writes, there is nobody whom
+ * he has to share the inode's lock with, and the pages that he writes have been touched: the first touch of a
+ * page by a new task may cost as much as copying it does (its page table entry is marked old by fork(),
+ * mm/memory.c; and a hypervisor without nested page tables has to make its own). A small memory has one
+ * hand for both. cpx hands out the work and deals with what is written.
  *
  * Nothing but results, checksums and page bitmaps comes back through the mailbox; results and bitmaps
  * are checked against what was asked for.
@@ -18,14 +19,13 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#define HANDS 2
-
 struct hand {
 	bool is_helper;
-	struct batch b;
-	struct push_group *scanning, *writing; /* by the batch under way; may be NULL */
-	unsigned first_write;		       /* index of the call */
-	uint64_t bitmap[GROUP_RUNS];	       /* remote */
+	struct batch b; /* under way, if it has calls */
+	/* what the batch does; may be NULL */
+	struct push_group *scanning, *hashing, *writing;
+	unsigned first_write;	     /* index of the call */
+	uint64_t bitmap[GROUP_RUNS]; /* remote */
 };
 
 struct push {
@@ -36,8 +36,8 @@ struct push {
 	const struct push_ops *ops;
 	uint64_t group_bytes;
 	void *to;
-	struct hand hand[HANDS];
-	unsigned nhands;
+	struct hand hand[2];
+	struct hand *looker, *writer; /* may be the same */
 	struct push_group group[PUSH_DEPTH];
 };
 
@@ -182,27 +182,29 @@ static unsigned fill_iovec(struct iovec *v, const struct push_group *g, const st
 	return n;
 }
 
-/* secret: 0: no checksum. */
-static void add_write(struct push *u, struct hand *h, size_t i, uint64_t done, uint64_t secret)
+static uint64_t add_iovec(struct hand *h, const struct push_group *g, const struct page_chunk *c,
+			  uint64_t done, unsigned *ret_n)
+{
+	struct iovec v[EXTENTS_MAX];
+
+	*ret_n = fill_iovec(v, g, c, done);
+	return batch_in(&h->b, v, *ret_n * sizeof(*v));
+}
+
+static void add_write(struct push *u, struct hand *h, size_t i, uint64_t done)
 {
 	struct push_group *g = h->writing;
-	const struct page_chunk *c = &g->chunks.chunk[i];
-	struct iovec v[EXTENTS_MAX];
-	unsigned n = fill_iovec(v, g, c, done);
-	uint64_t remote = batch_in(&h->b, v, n * sizeof(*v));
+	unsigned n;
+	uint64_t remote = add_iovec(h, g, &g->chunks.chunk[i], done, &n);
 
-	if (secret)
-		g->sum[i] = twin_hash_add(&h->b, remote, c->bytes, secret);
 	BATCH_CALL(&h->b, SYS_pwritev, (uint32_t)u->fd, remote, n, g->at[i] + done);
 }
 
 static void add_writes(struct push *u, struct hand *h)
 {
-	uint64_t secret = u->ops->has_sums ? twin_hash_secret(&h->b) : 0;
-
 	h->first_write = h->b.n;
 	for (size_t i = 0; i < h->writing->chunks.n; i++)
-		add_write(u, h, i, 0, secret);
+		add_write(u, h, i, 0);
 }
 
 static int write_failed(const struct push_group *g, size_t i, int64_t code, struct err *err)
@@ -229,22 +231,12 @@ static int finish_write(struct push *u, struct hand *h, size_t i, int64_t result
 		if (done == bytes)
 			return 0;
 		h->b = hand_batch(u, h);
-		add_write(u, h, i, done, 0);
+		add_write(u, h, i, done);
 		r = hand_run(u, h, err);
 		if (r < 0)
 			return r;
 		result = batch_ret(&h->b, 0);
 	}
-}
-
-static int64_t take_write(const struct push *u, struct hand *h, size_t i)
-{
-	struct push_group *g = h->writing;
-
-	if (!u->ops->has_sums)
-		return batch_ret(&h->b, h->first_write + (unsigned)i);
-	g->sum[i] = twin_hash_result(&h->b, g->sum[i], g->chunks.chunk[i].bytes);
-	return batch_ret(&h->b, h->first_write + 2 * (unsigned)i + 1);
 }
 
 /* Takes the results out of the mailbox before any write is gone on with, which needs it. */
@@ -255,11 +247,34 @@ static int check_writes(struct push *u, struct hand *h, struct err *err)
 	int r = result ? 0 : err_nomem(err);
 
 	for (size_t i = 0; i < c->n && r == 0; i++)
-		result[i] = take_write(u, h, i);
+		result[i] = batch_ret(&h->b, h->first_write + (unsigned)i);
 	for (size_t i = 0; i < c->n && r == 0; i++)
 		if (result[i] != c->chunk[i].bytes)
 			r = finish_write(u, h, i, result[i], err);
 	return r;
+}
+
+/* ---- checksums ---- */
+
+static void add_hashes(struct hand *h)
+{
+	const struct push_group *g = h->hashing;
+	uint64_t secret = twin_hash_secret(&h->b);
+	unsigned n;
+
+	for (size_t i = 0; i < g->chunks.n; i++) {
+		const struct page_chunk *c = &g->chunks.chunk[i];
+
+		g->sum[i] = twin_hash_add(&h->b, add_iovec(h, g, c, 0, &n), c->bytes, secret);
+	}
+}
+
+static void take_hashes(struct hand *h)
+{
+	const struct push_group *g = h->hashing;
+
+	for (size_t i = 0; i < g->chunks.n; i++)
+		g->sum[i] = twin_hash_result(&h->b, g->sum[i], g->chunks.chunk[i].bytes);
 }
 
 /* ---- giving back ---- */
@@ -316,56 +331,86 @@ static int plan(struct push *u, struct push_group *g, struct err *err)
 
 /* ---- the loop ---- */
 
-/* What the hand has done: pages known to be zero or not, and pages written. Scans first: going on with a
- * short write reuses the mailbox. */
+/* What the hand has done. Writes last: going on with a short one reuses the mailbox. */
 static int take_results(struct push *u, struct hand *h, struct err *err)
 {
 	int r = h->b.n ? hand_wait(u, h, err) : 0;
 
 	if (r == 0 && h->scanning)
 		r = take_scans(u, h, err);
+	if (r == 0 && h->hashing)
+		take_hashes(h);
 	if (r == 0 && h->writing)
 		r = check_writes(u, h, err);
-	if (r == 0 && h->writing && u->ops->before)
-		r = u->ops->before(u->to, h->writing, err);
+	h->b.n = 0;
 	return r;
 }
 
-/* What the hand does next: g, and what it knows more about than before. */
-static int give_work(struct push *u, struct hand *h, struct push_group *g, struct err *err)
+/* drop: written before. */
+static int give_work(struct push *u, struct hand *h, const struct push_group *drop, struct err *err)
 {
-	struct push_group *written = h->writing;
-	int r = open_unreadable(u, h, &g->pages, err);
-
-	h->writing = u->ops->zero ? h->scanning : g;
-	h->scanning = u->ops->zero ? g : NULL;
-	if (r == 0 && h->writing && u->ops->zero)
-		r = place(u, h->writing, err);
-	if (r < 0)
-		return r;
 	h->b = hand_batch(u, h);
+	if (h->hashing)
+		add_hashes(h);
 	if (h->writing)
 		add_writes(u, h);
 	if (h->scanning)
 		add_scans(h);
-	if (written && u->ops->gives_back && h->b.n) /* else it is about to end anyway */
-		add_drops(h, &written->pages);
+	if (drop && u->ops->gives_back && h->b.n) /* else it is about to end anyway */
+		add_drops(h, &drop->pages);
 	return h->b.n ? hand_post(u, h, err) : 0;
 }
 
-static int step(struct push *u, struct hand *h, struct push_group *g, struct push_group *next,
-		struct err *err)
+/* The looker goes on to the next group. Where it is the writer too it takes the writing along. */
+static int look_on(struct push *u, struct push_group *g, struct push_group *next,
+		   const struct push_group *written, struct err *err)
 {
-	struct push_group *written = h->writing;
-	int r = take_results(u, h, err);
+	struct hand *h = u->looker;
+	bool is_alone = h == u->writer;
+	int r = open_unreadable(u, h, u->ops->zero ? &next->pages : &g->pages, err);
 
+	h->hashing = u->ops->has_sums ? g : NULL;
+	h->scanning = u->ops->zero ? next : NULL;
+	h->writing = is_alone ? g : NULL;
+	return r < 0 ? r : give_work(u, h, is_alone ? written : NULL, err);
+}
+
+static int write_on(struct push *u, struct push_group *g, struct err *err)
+{
+	int r;
+
+	if (u->looker == u->writer)
+		return 0;
+	r = take_results(u, u->writer, err);
+	u->writer->writing = g;
+	return r < 0 ? r : give_work(u, u->writer, NULL, err);
+}
+
+static int finish(struct push *u, struct push_group *g, struct err *err)
+{
+	int r = g->chunks.n && u->ops->after ? u->ops->after(u->to, g, err) : 0;
+
+	return r < 0 ? r : pageout_step(u->p, g->pages.bytes, err);
+}
+
+/* g is about to be written: what is zero in it is known, or is being found out. The group before is being written, and
+ * that is waited for; the next one is planned, and so will be the one after that. */
+static int step(struct push *u, struct push_group *written, struct push_group *g,
+		struct push_group *next, struct push_group *later, struct err *err)
+{
+	int r = take_results(u, u->looker, err);
+
+	if (r == 0 && written && u->ops->before)
+		r = u->ops->before(u->to, written, err);
+	if (r == 0 && u->ops->zero)
+		r = place(u, g, err);
 	if (r == 0)
-		r = give_work(u, h, g, err);
+		r = look_on(u, g, next, written, err);
 	if (r == 0)
-		r = plan(u, next, err);
-	if (r == 0 && written && written->chunks.n && u->ops->after)
-		r = u->ops->after(u->to, written, err);
-	return r < 0 || !written ? r : pageout_step(u->p, written->pages.bytes, err);
+		r = write_on(u, g, err);
+	if (r == 0)
+		r = plan(u, later, err);
+	return r < 0 || !written ? r : finish(u, written, err);
 }
 
 /* A second hand pays where there are groups to come. Without one it takes longer. */
@@ -375,27 +420,44 @@ static void start_hands(struct push *u)
 	bool is_large = g->bytes == u->group_bytes || g->n == GROUP_RUNS;
 	struct err err = ERR_INIT;
 
-	u->nhands = 1;
+	u->looker = u->writer = &u->hand[0];
 	if (!is_large || !u->ops->zero)
 		return;
 	if (twin_helper_start(u->w, &err) == 0)
-		u->nhands = 2;
+		u->looker = &u->hand[1];
 	else
 		log_debug("a twin without a helper: %s", err.msg);
 	u->hand[1].is_helper = true;
 }
-
-static int push_all(struct push *u, struct err *err)
+/* What is about to be written must have been looked at, if that is done at all. */
+static int push_begin(struct push *u, unsigned *ret_ahead, struct err *err)
 {
-	unsigned idle = 0; /* steps since there were pages */
 	int r = plan(u, &u->group[0], err);
 
 	start_hands(u);
-	for (unsigned i = 0; r == 0 && idle <= 2 * u->nhands; i++) {
-		struct push_group *g = &u->group[i % PUSH_DEPTH];
+	*ret_ahead = u->ops->zero ? 2 : 1;
+	if (r < 0 || !u->ops->zero)
+		return r;
+	r = open_unreadable(u, u->looker, &u->group[0].pages, err);
+	u->looker->scanning = &u->group[0];
+	if (r == 0)
+		r = give_work(u, u->looker, NULL, err);
+	return r < 0 ? r : plan(u, &u->group[1], err);
+}
 
-		idle = g->pages.n ? 0 : idle + 1;
-		r = step(u, &u->hand[i % u->nhands], g, &u->group[(i + 1) % PUSH_DEPTH], err);
+static int push_all(struct push *u, struct err *err)
+{
+	struct push_group *written = NULL, *g = u->group;
+	unsigned ahead;
+	int r = push_begin(u, &ahead, err);
+
+	for (unsigned i = 0; r == 0; i++) {
+		g = &u->group[i % PUSH_DEPTH];
+		r = step(u, written, g, &u->group[(i + 1) % PUSH_DEPTH],
+			 &u->group[(i + ahead) % PUSH_DEPTH], err);
+		if (!g->pages.n)
+			break;
+		written = g;
 	}
 	return r;
 }

@@ -180,6 +180,7 @@ struct page_pool;
 int page_pool_fd(const struct page_pool *pool); /* of the ring, a memfd */
 uint8_t *page_pool_ring(const struct page_pool *pool);
 int page_pool_new(const struct pageout *p, struct page_pool **ret, struct err *err);
+void page_pool_yield(struct page_pool *pool); /* the workers step behind others from now on */
 void page_pool_free(struct page_pool *pool);
 void page_pool_add(struct page_pool *pool, struct page_job *job); /* takes job */
 /* The oldest job, done (here, if no worker has begun it); NULL when there is none. The caller frees
@@ -298,8 +299,8 @@ uint64_t twin_hash_result(const struct batch *b, uint64_t acc, uint64_t bytes);
 
 /* ---- pagepush.c: the twin pushes its pages ---- */
 
-/* Of two hands: planned, looked through by either, written by either, written before. */
-#define PUSH_DEPTH 6
+/* Planned, looked through, being written, written. */
+#define PUSH_DEPTH 4
 
 struct push_group {
 	struct page_group pages;

@@ -189,7 +189,7 @@ struct twin {
 	pid_t pid;
 	int pidfd;
 	struct mailbox mailbox; /* lane 2 is the twin's; owned here */
-	bool has_helper;	/* a second thread, on lane 1 */
+	pid_t helper;		/* a second thread, on lane 1; 0: none */
 };
 
 /* The tree must be frozen, t injected. -EOPNOTSUPP when a twin would be noticed (a subreaper or

@@ -278,6 +278,8 @@ static void nice_autogroup(const struct twin *w)
 void twin_yield(struct twin *w)
 {
 	background_thread(w->pid);
+	if (w->helper > 0)
+		background_thread(w->helper);
 	nice_autogroup(w);
 }
 
@@ -287,9 +289,9 @@ void twin_yield(struct twin *w)
 int twin_helper_start(struct twin *w, struct err *err)
 {
 	struct batch b = twin_batch(w);
-	int r = w->has_helper ? 0 : lane_init(mailbox_lane(&w->mailbox, LANE_HELPER), err);
+	int r = w->helper ? 0 : lane_init(mailbox_lane(&w->mailbox, LANE_HELPER), err);
 
-	if (r || w->has_helper)
+	if (r || w->helper)
 		return r;
 	BATCH_CALL(&b, SYS_clone, CLONE_AS_THREAD, 0, 0, 0, 0,
 		   mailbox_lane_remote(&w->mailbox, LANE_HELPER));
@@ -298,7 +300,8 @@ int twin_helper_start(struct twin *w, struct err *err)
 		r = err_sys(err, (int)batch_ret(&b, 0), "clone in the twin");
 	if (r)
 		lane_retire(mailbox_lane(&w->mailbox, LANE_HELPER));
-	w->has_helper = r == 0;
+	else
+		w->helper = (pid_t)batch_ret(&b, 0);
 	return r;
 }
 

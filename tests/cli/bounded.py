@@ -14,14 +14,14 @@ import procs
 from sandbox import Fail
 
 MIB = 1 << 20
-TARGET = "import os, signal; b = bytearray(os.urandom(1 << 20) * {mib}); open('ready', 'w').close(); signal.pause()"
+TARGET = "import os, signal; b = bytearray(os.urandom(1 << 20) * {mib}); open('ready', 'w').close()\n{then}"
 BOUND = 64 * MIB  # as docs/limits.md says
 PROGRAM = 16 * MIB  # code, libraries, stacks
 
 
-def start(mib):
+def start(mib, then="signal.pause()"):
     null = subprocess.DEVNULL
-    p = subprocess.Popen([sys.executable, "-c", TARGET.format(mib=mib)], stdin=null, stdout=null, stderr=null)
+    p = subprocess.Popen([sys.executable, "-c", TARGET.format(mib=mib, then=then)], stdin=null, stdout=null, stderr=null)
     if not procs.wait_until(lambda: os.path.exists("ready"), 10):
         raise Fail("the target does not get ready")
     os.unlink("ready")
@@ -74,10 +74,21 @@ def is_twin_behind(pid):
     return False
 
 
-def check_interrupt():
-    """A dump that waits can be called off; its twin steps behind the tree."""
+def check_idle():
+    """Nobody steps behind a tree that sleeps."""
     target = start(80)
-    p = subprocess.Popen([cpx.path(), "dump", str(target.pid), "-o", "slow", "--limit-rate=1K"],
+    said = subprocess.run([cpx.path(), "dump", "-vv", str(target.pid), "-o", "image", "--compress=none"], check=True,
+                          stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True).stderr
+    if "write memory:" not in said or "in the background" in said:
+        raise Fail(f"an idle tree is dumped in the background: {said}")
+    target.kill()
+    target.wait()
+
+
+def check_interrupt():
+    """A dump that waits can be called off; its twin steps behind a tree that is at work."""
+    target = start(80, "while True: pass")
+    p = subprocess.Popen([cpx.path(), "dump", str(target.pid), "-o", "slow", "--limit-rate=8M"],
                          stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     if not procs.wait_until(lambda: is_twin_behind(target.pid), 10):
         raise Fail("there is no twin, or it has the priority of its original")
@@ -93,7 +104,7 @@ def check_interrupt():
 
 def main():
     os.chdir(os.environ["DIR"])
-    for check in check_memory, check_rate, check_interrupt:
+    for check in check_memory, check_rate, check_idle, check_interrupt:
         started = time.monotonic()
         check()
         print(f"{check.__name__}: {time.monotonic() - started:.1f} s", flush=True)
