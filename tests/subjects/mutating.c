@@ -296,6 +296,7 @@ static void extend(struct area *a, struct range r)
 	CHECK(mremap(a->at[r.start], r.n * PAGE, (r.n + more.n) * PAGE, 0) == a->at[r.start], "%s",
 	      strerror(errno));
 	set(a, more, &last);
+	renew(a, (struct range){r.start, r.n + more.n}); /* what it meets may be a rest of the same piece */
 }
 
 static void change_many(struct area *a, struct range r)
