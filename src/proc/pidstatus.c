@@ -150,7 +150,6 @@ static const struct line lines[] = {
 	L("RssAnon", take_kb, rss_anon),
 	L("RssFile", take_kb, rss_file),
 	L("RssShmem", take_kb, rss_shmem),
-	L("VmPTE", take_kb, vm_pte),
 	L("VmSwap", take_kb, vm_swap),
 	L("HugetlbPages", take_kb, hugetlb_pages),
 	L("CoreDumping", take_bool, core_dumping),

@@ -91,7 +91,7 @@ struct proc_status {
 	size_t ngroups;
 	pid_t nstgid[32], nspid[32], nspgid[32], nssid[32]; /* the reader's namespace first */
 	unsigned nns;
-	uint64_t vm_lck, vm_pin, vm_rss, rss_anon, rss_file, rss_shmem, vm_swap, vm_pte; /* bytes */
+	uint64_t vm_lck, vm_pin, vm_rss, rss_anon, rss_file, rss_shmem, vm_swap; /* bytes */
 	uint64_t hugetlb_pages; /* bytes */
 	bool has_mm; /* the Vm lines are there: neither zombie nor kernel thread */
 	bool core_dumping, thp_enabled;

@@ -74,12 +74,19 @@ def is_twin_behind(pid):
     return False
 
 
+def work_ns(pid):
+    """For how long it ran or was ready to: on a loaded machine the stop alone may make it wait."""
+    return sum(int(n) for n in procs.read(f"/proc/{pid}/schedstat").split()[:2])
+
+
 def check_idle():
     """Nobody steps behind a tree that sleeps."""
     target = start(80)
+    before = work_ns(target.pid)
     said = subprocess.run([cpx.path(), "dump", "-vv", str(target.pid), "-o", "image", "--compress=none"], check=True,
                           stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True).stderr
-    if "write memory:" not in said or "in the background" in said:
+    is_behind = "in the background" in said
+    if "write memory:" not in said or (is_behind and work_ns(target.pid) - before < 500000):
         raise Fail(f"an idle tree is dumped in the background: {said}")
     target.kill()
     target.wait()

@@ -93,6 +93,9 @@ static void case_release(struct mm_case *k)
 	cpx__mm__free_unpacked(k->mm, NULL);
 	files_release(&k->d.ctx);
 	objects_release(&k->d.ctx);
+	if (k->d.tracee.maps)
+		proc_vmas_release(k->d.tracee.maps);
+	free(k->d.tracee.maps);
 	dumped_release(&k->d);
 }
 
