@@ -168,7 +168,7 @@ class Delta(Bulk):
     def rows(self):
         full, changed = ("full_wall", "full dump"), ("changed", "changed")
         size_bar = Bar("1.2 x the changed bytes", lambda m: 1.2 * m("changed"))
-        return [Row("--parent: dump wall, by hash", "hash_wall", "ms", *full),
+        return [Row("--parent: dump wall, by comparison", "hash_wall", "ms", *full),
                 Row("--every: dump wall, by tracking", "track_wall", "ms", *full,
                     Bar("0.35 x a full dump", lambda m: 0.35 * m("full_wall"))),
                 Row("--every: size of the delta", "track_size", "MiB", *changed, size_bar),
