@@ -4,6 +4,8 @@
  *
  * Usage: fill FILE THREADS     prints the ns that it took
  */
+#include "bare.h"
+
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
@@ -15,7 +17,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #define PAGE	    4096UL
@@ -28,20 +29,6 @@ struct fill {
 	size_t size;
 	_Atomic size_t next;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ULL + t.tv_nsec;
-}
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
 
 static void open_source(struct fill *f, const char *path)
 {

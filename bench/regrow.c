@@ -7,6 +7,8 @@
  *        regrow - THREADS                  threads of one task, without memory, with their vector registers
  * Prints the ns of cloning, of copying, of stopping and setting registers, and of all.
  */
+#include "bare.h"
+
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +30,6 @@
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define PIECE	    (1UL << 20)
@@ -44,20 +45,6 @@ struct regrow {
 	int taken[TASKS_MAX];
 	_Atomic size_t next;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ULL + t.tv_nsec;
-}
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
 
 static void *map_new(size_t size, int flags)
 {

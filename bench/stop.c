@@ -5,6 +5,8 @@
  *
  * Usage: stop PID     prints the ns that it took for that process and all its descendants
  */
+#include "bare.h"
+
 #include <dirent.h>
 #include <elf.h>
 #include <stdint.h>
@@ -13,7 +15,6 @@
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #define THREADS_MAX 65536
 #define XSAVE_MAX   65536
@@ -22,20 +23,6 @@ struct threads {
 	pid_t tid[THREADS_MAX];
 	size_t n;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ULL + t.tv_nsec;
-}
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
 
 static void find_task(struct threads *all, pid_t pid);
 
