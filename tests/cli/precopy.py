@@ -34,7 +34,7 @@ def finish(directory="state"):
 
 
 def check_unwatched(pid):
-    if " uw" in procs.read(f"/proc/{pid}/smaps"):
+    if procs.is_watched(pid):
         raise Fail("mappings are still watched")
 
 

@@ -28,10 +28,6 @@ def kill_after(pid, image, delay):
         raise Fail("cpx dump --every has ended by itself")
 
 
-def is_watched(pid):
-    return " uw" in procs.read(f"/proc/{pid}/smaps")
-
-
 def verify_all(image):
     """Number of images; they are as good as if cpx had ended."""
     n = 0
@@ -58,7 +54,7 @@ def main():
         mine = f"{image}.of{i}"
         kill_after(target.pid, mine, delay)
         target.check_unharmed(f"kill {i} after {delay * 1000:.3f} ms")
-        if not procs.wait_until(lambda: not is_watched(target.pid), 5):
+        if not procs.wait_until(lambda: not procs.is_watched(target.pid), 5):
             raise Fail(f"kill {i} after {delay * 1000:.3f} ms: the target is still watched")
         images += verify_all(mine)
     target.finish()

@@ -27,10 +27,6 @@ def kill_after(pid, image, delay):
     return p.wait() < 0
 
 
-def is_watched(pid):
-    return " uw" in procs.read(f"/proc/{pid}/smaps")
-
-
 def main():
     procs.become_subreaper()
     seed = int(os.environ.get("CPX_SEED", "0")) or random.randrange(1 << 30)
@@ -47,7 +43,7 @@ def main():
         delay = rng.uniform(0, seconds * 1.05)
         killed += kill_after(target.pid, image, delay)
         target.check_unharmed(f"kill {i} after {delay * 1000:.3f} of {seconds * 1000:.1f} ms")
-        if not procs.wait_until(lambda: not is_watched(target.pid), 5):
+        if not procs.wait_until(lambda: not procs.is_watched(target.pid), 5):
             raise Fail(f"kill {i} after {delay * 1000:.3f} ms: the target is still watched")
     cpx.dump(target.pid, image, "--precopy=3")
     cpx.run("verify", image)

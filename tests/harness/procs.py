@@ -53,6 +53,11 @@ def is_alive(pid):
     return state(pid) not in ("", "Z", "X")
 
 
+def is_watched(pid):
+    """A userfaultfd write-protects some of its memory."""
+    return " uw" in read(f"/proc/{pid}/smaps")
+
+
 def start_time(pid):
     stat = read(f"/proc/{pid}/stat")
     return stat[stat.rindex(")"):].split()[20] if stat else ""
