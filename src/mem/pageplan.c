@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The pages of an mm in groups, mapping by mapping. Reads /proc/PID/pagemap (select.c) of a task
- * that does not run: the twin, or the frozen task. Bytes come from /proc/PID/mem, whatever the
- * protection (FOLL_FORCE, mm/memory.c) and without unsharing copy-on-write pages.
+ * that does not run: the twin, or the frozen task. Bytes come from /proc/PID/mem (rangesource.c).
  */
 #include "mem/pages.h"
 
@@ -106,22 +105,9 @@ static int plan_next(struct page_source *s, uint64_t max, struct page_group *ret
 
 static int plan_read(struct page_source *s, uint64_t addr, void *buf, size_t len, struct err *err)
 {
-	const struct page_plan *pl = (const struct page_plan *)s;
-	uint8_t *to = buf;
+	int r = page_mem_read(((const struct page_plan *)s)->mem_fd, addr, buf, len);
 
-	while (len) {
-		ssize_t n = pread(pl->mem_fd, to, len, (off_t)addr);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return err_sys(err, n < 0 ? -errno : -EIO, "cannot read its memory at %#lx",
-				       (unsigned long)addr);
-		to += n;
-		addr += (size_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
+	return r < 0 ? page_mem_failed(r, addr, err) : 0;
 }
 
 int page_plan_open(struct page_plan *pl, const Cpx__Mm *mm, bool is_aside, pid_t pid, bool with_mem,

@@ -24,15 +24,15 @@ int pages_select_some(int pagemap_fd, uint64_t start, uint64_t end, uint64_t max
 /* Appends [start, end), which must not lie before what is there. */
 int page_ranges_add(struct page_ranges *out, uint64_t start, uint64_t end);
 
+/* As pages_select(), with the guard pages apart. */
+int pages_select_apart(int pagemap_fd, uint64_t start, uint64_t end, struct page_ranges *out,
+		       struct page_ranges *guards, struct err *err);
+
 /* ---- ranges.c: out must be empty; -ENOMEM ---- */
 
 int page_ranges_union(const struct page_ranges *a, const struct page_ranges *b, struct page_ranges *out);
 int page_ranges_common(const struct page_ranges *a, const struct page_ranges *b, struct page_ranges *out);
 int page_ranges_minus(const struct page_ranges *a, const struct page_ranges *b, struct page_ranges *out);
-
-/* As pages_select(), with the guard pages apart. */
-int pages_select_apart(int pagemap_fd, uint64_t start, uint64_t end, struct page_ranges *out,
-		       struct page_ranges *guards, struct err *err);
 
 /* ---- pageknown.c ---- */
 
@@ -94,6 +94,23 @@ struct page_plan {
 int page_plan_open(struct page_plan *pl, const Cpx__Mm *mm, bool is_aside, pid_t pid, bool with_mem,
 		   struct err *err);
 void page_plan_close(struct page_plan *pl);
+
+/* ---- rangesource.c ---- */
+
+/* Exactly len bytes. 0 or -errno. */
+int page_mem_read(int mem_fd, uint64_t addr, void *buf, size_t len);
+int page_mem_failed(int ret, uint64_t addr, struct err *err); /* says so; returns ret */
+
+struct range_source {
+	struct page_source source;
+	const struct page_ranges *ranges;
+	int mem_fd;
+	const Cpx__Mm *mm; /* its mappings hold the ranges, and each run lies in one; NULL: runs are of no mapping */
+	struct page_ranges *lost; /* could not be read, and were taken as zeros; NULL: that is an error */
+	size_t next;
+	uint64_t within;
+};
+struct range_source range_source(const struct page_ranges *ranges, int mem_fd); /* borrowed */
 
 /* ---- chunks.c ---- */
 

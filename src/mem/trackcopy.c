@@ -9,96 +9,6 @@
  */
 #include "mem/pages.h"
 
-#include "base/kabi.h"
-
-#include <sys/ioctl.h>
-
-/* ---- ranges as a source ---- */
-
-struct range_source {
-	struct page_source source;
-	const struct page_ranges *ranges;
-	int mem_fd;
-	size_t next;
-	uint64_t within;
-	struct page_ranges *lost; /* could not be read, and were taken as zeros; NULL: that is an error */
-};
-
-static int ranges_next(struct page_source *source, uint64_t max, struct page_group *g,
-		       struct err *err)
-{
-	struct range_source *s = (struct range_source *)source;
-
-	g->n = 0;
-	g->bytes = 0;
-	while (s->next < s->ranges->n && g->n < GROUP_RUNS && g->bytes < max) {
-		const struct page_range *r = &s->ranges->r[s->next];
-		uint64_t len = MIN(r->len - s->within, max - g->bytes);
-
-		g->run[g->n++] = (struct page_run){.addr = r->addr + s->within, .len = len};
-		g->bytes += len;
-		s->within += len;
-		if (s->within == r->len) {
-			s->next++;
-			s->within = 0;
-		}
-	}
-	return 0;
-}
-
-static int read_all(int fd, uint64_t addr, uint8_t *buf, size_t len)
-{
-	while (len) {
-		ssize_t n = pread(fd, buf, len, (off_t)addr);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		buf += n;
-		addr += (size_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
-static int read_singly(struct range_source *s, uint64_t addr, uint8_t *buf, size_t len,
-		       struct err *err)
-{
-	for (size_t at = 0; at < len; at += CPX_PAGE_SIZE) {
-		if (read_all(s->mem_fd, addr + at, buf + at, CPX_PAGE_SIZE) == 0)
-			continue;
-		memset(buf + at, 0, CPX_PAGE_SIZE);
-		if (page_ranges_add(s->lost, addr + at, addr + at + CPX_PAGE_SIZE) < 0)
-			return err_nomem(err);
-	}
-	return 0;
-}
-
-static int ranges_read(struct page_source *source, uint64_t addr, void *buf, size_t len,
-		       struct err *err)
-{
-	struct range_source *s = (struct range_source *)source;
-	int r = read_all(s->mem_fd, addr, buf, len);
-
-	if (r == 0)
-		return 0;
-	if (s->lost)
-		return read_singly(s, addr, buf, len, err);
-	return err_sys(err, r, "cannot read its memory at %#lx", (unsigned long)addr);
-}
-
-static struct range_source range_source(const struct track *t, const struct page_ranges *ranges,
-					struct page_ranges *lost)
-{
-	return (struct range_source){
-		.source = {ranges_next, ranges_read},
-		.ranges = ranges,
-		.mem_fd = t->mem_fd,
-		.lost = lost,
-	};
-}
-
 /* ---- rounds ---- */
 
 static int forget_lost(struct track *t, const struct page_ranges *lost, struct err *err)
@@ -113,9 +23,10 @@ int track_store(struct track *t, struct pageout *p, struct err *err)
 {
 	Cpx__Mm early = CPX__MM__INIT;
 	struct page_ranges lost = {0};
-	struct range_source s = range_source(t, &t->dirty, &lost);
+	struct range_source s = range_source(&t->dirty, t->mem_fd);
 	int r;
 
+	s.lost = &lost;
 	early.id = t->early;
 	p->known = &t->known;
 	r = page_copy_out(p, &early, false, &s.source, err);
@@ -229,7 +140,7 @@ static int look_at_all(struct track *t, const Cpx__Mm *mm, struct err *err)
 static int take_open(struct track *t, Cpx__Mm *mm, struct err *err)
 {
 	struct page_ranges wanted = {0}, guards = {0};
-	struct range_source s = range_source(t, &wanted, NULL);
+	struct range_source s = range_source(&wanted, t->mem_fd);
 	int r = 0;
 
 	for (size_t i = 0; i < t->open.n && r == 0; i++)

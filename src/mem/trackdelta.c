@@ -232,68 +232,14 @@ void tracked_settle(struct tracked *d, uint32_t mm)
 
 /* ---- ranges as a source ---- */
 
-struct ranges_source {
-	struct page_source source;
-	const struct page_ranges *ranges;
-	const Cpx__Mm *mm;
-	int mem_fd;
-	size_t next;
-	uint64_t within;
-};
-
-/* Each run lies in one mapping: a twin asks for that, to read it and to give it back. */
-static int source_next(struct page_source *source, uint64_t max, struct page_group *g, struct err *err)
+/* A twin asks for runs of one mapping each, to read them and to give them back. */
+static struct range_source source_of(const struct tracked *d, const Cpx__Mm *mm,
+				     const struct page_ranges *ranges)
 {
-	struct ranges_source *s = (struct ranges_source *)source;
+	struct range_source s = range_source(ranges, d->track->mem_fd);
 
-	g->n = 0;
-	g->bytes = 0;
-	while (s->next < s->ranges->n && g->n < GROUP_RUNS && g->bytes < max) {
-		const struct page_range *r = &s->ranges->r[s->next];
-		uint64_t addr = r->addr + s->within;
-		const Cpx__Vma *v = vma_at(s->mm, addr);
-		uint64_t len = MIN(MIN(r->len - s->within, max - g->bytes), v->end - addr);
-
-		g->run[g->n++] = (struct page_run){addr, len, v};
-		g->bytes += len;
-		s->within += len;
-		if (s->within == r->len) {
-			s->next++;
-			s->within = 0;
-		}
-	}
-	return 0;
-}
-
-static int source_read(struct page_source *source, uint64_t addr, void *buf, size_t len, struct err *err)
-{
-	const struct ranges_source *s = (const struct ranges_source *)source;
-	uint8_t *to = buf;
-
-	while (len) {
-		ssize_t n = pread(s->mem_fd, to, len, (off_t)addr);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return err_sys(err, n < 0 ? -errno : -EIO, "cannot read its memory at %#lx",
-				       (unsigned long)addr);
-		to += n;
-		addr += (size_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
-static struct ranges_source source_of(const struct tracked *d, const Cpx__Mm *mm,
-				      const struct page_ranges *ranges)
-{
-	return (struct ranges_source){
-		.source = {source_next, source_read},
-		.ranges = ranges,
-		.mm = mm,
-		.mem_fd = d->track->mem_fd,
-	};
+	s.mm = mm;
+	return s;
 }
 
 /* ---- frozen: taking what changed ---- */
@@ -335,7 +281,7 @@ static bool is_much(const struct tracked *d)
 static int copy_aside(const struct tracked *d, const Cpx__Mm *mm, const struct page_ranges *p,
 		      struct aside **ret, struct err *err)
 {
-	struct ranges_source s = source_of(d, mm, p);
+	struct range_source s = source_of(d, mm, p);
 
 	return p->n ? aside_take(&s.source, ret, err) : 0;
 }
@@ -367,7 +313,7 @@ bool tracked_wants_twin(const struct tracked *d)
 /* ---- writing it ---- */
 
 /* The original runs on; only the twin is as it was. */
-static int write_twin(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct ranges_source *s, struct twin *w,
+static int write_twin(struct pageout *p, const Cpx__Mm *mm, bool has_children, struct range_source *s, struct twin *w,
 		      struct err *err)
 {
 	_cleanup_close_ int dir = -1, mem = -1;
@@ -382,7 +328,7 @@ static int write_twin(struct pageout *p, const Cpx__Mm *mm, bool has_children, s
 static int write_ranges(struct tracked *d, struct pageout *p, const Cpx__Mm *mm, bool has_children,
 			const struct page_ranges *ranges, struct aside *aside, struct twin *w, struct err *err)
 {
-	struct ranges_source s = source_of(d, mm, ranges);
+	struct range_source s = source_of(d, mm, ranges);
 
 	if (aside)
 		return aside_write_all(aside, p, mm, has_children, err);
